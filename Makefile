@@ -1,0 +1,44 @@
+# Every target installs what it needs into .venv first; nothing outside this folder is changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench lock
+
+help: ## list the targets
+	@echo 'make demo [DEMO="--seed 7 --exit"] | test [TEST="-k broker"] | check | bench | lock   (PYTHON=python3.11 or later)'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(INSTALLED) ## a fleet from devices to work orders, with its score; DEMO holds options
+	$(BIN)/wardwatch demo $(DEMO)
+
+test: $(INSTALLED) ## all tests, with a real broker, log and database; TEST holds options
+	$(BIN)/python -m pytest $(TEST)
+
+check: $(INSTALLED) ## lint, types, direction of imports
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED) ## measure what the design's figures rest on
+	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("wardwatch needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Say which to use: make PYTHON=python3.12 …")'
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo 'This Python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	@echo 'installing into $(VENV)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock: ## resolve requirements.lock anew from pyproject.toml
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip --disable-pip-version-check --quiet install pip-tools
+	build/lock/bin/pip-compile --quiet --extra dev --upgrade --generate-hashes --allow-unsafe --strip-extras \
+		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file requirements.lock pyproject.toml

@@ -1,0 +1,1 @@
+"""Boards as code, their provisioning through Grafana's HTTP API."""

@@ -1,0 +1,1 @@
+"""The shared vocabulary: messages, log records, catalogues, topics, tables and migrations. Knows no other room."""

@@ -1,0 +1,169 @@
+"""Catalogues of device models: metrics, fault codes, parts and service intervals, read from TOML files.
+
+A customer adds a model by adding a file; no code changes. `load_catalogue` checks what it reads and names file and
+field of what it refuses.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from schema.findings import Severity
+
+
+class CatalogueError(ValueError):
+    """A catalogue file that cannot be used; the message names file and field."""
+
+
+class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a metric is: counters are cumulative, gauges are levels, states are small whole numbers."""
+
+    kind: Literal["counter", "gauge", "state"]
+    unit: str
+    """UCUM, e.g. `{exam}`, `Cel`, `K`, `kPa`."""
+    min: float
+    max: float
+    """Plausible range, both ends included; readings outside it are refused."""
+    resolution: float = 1.0
+    """Power of ten, at most 1; values travel and are summed as whole steps of it."""
+    subsystem: str = ""
+    """Subsystem whose health a gauge tells."""
+    wrap: int | None = None
+    """For counters: the value at which the device's register starts again from 0."""
+    usage: bool = False
+    """The counter that tells how much the device is used; exactly one a model."""
+
+    @property
+    def steps_per_unit(self) -> int:
+        """Whole steps of the resolution in one unit."""
+        return round(1 / self.resolution)
+
+    def quantise(self, value: float) -> int:
+        """Nearest whole number of steps to `value` (in the metric's unit)."""
+        return round(value * self.steps_per_unit)
+
+    def value(self, n: float) -> float:
+        """Value in the metric's unit of `n` steps."""
+        return n / self.steps_per_unit
+
+
+class FaultCode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a fault code means and what its repair needs."""
+
+    severity: Severity
+    subsystem: str
+    text: str
+    text_zh: str = ""
+    parts: tuple[str, ...] = ()
+    skill: str = ""
+    stops_device: bool = False
+    """A hard failure: the device does no work until it is repaired and boots again."""
+
+
+class PartEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A spare part that fault codes may ask for."""
+
+    name: str
+    subsystem: str
+
+
+class DeviceModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """One catalogue file."""
+
+    model: str
+    name: str
+    name_zh: str
+    skill: str
+    """Skill that a technician needs for this model unless a fault code asks for another."""
+    service_interval_days: int
+    message_interval_s: int
+    """Expected time between two messages of a healthy, connected device."""
+    metrics: dict[str, Metric]
+    faults: dict[str, FaultCode]
+    parts: dict[str, PartEntry]
+
+    @cached_property
+    def usage_metric(self) -> str:
+        """Name of the counter that tells how much the device is used."""
+        return next(name for name, metric in self.metrics.items() if metric.usage)
+
+    @cached_property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics in the order of the file; an index into it is stable for one version."""
+        return tuple(self.metrics)
+
+
+Catalogue = Mapping[str, DeviceModel]
+
+GATEWAY = DeviceModel(
+    model="gateway",
+    name="Hospital gateway",
+    name_zh="医院网关",
+    skill="it",
+    service_interval_days=3650,
+    message_interval_s=0,
+    metrics={},
+    faults={},
+    parts={},
+)
+"""A gateway has births and wills but no telemetry, so it has no file."""
+
+
+def load_catalogue(*extra: Path) -> dict[str, DeviceModel]:
+    """Read the built-in models and those in the folders `extra` (which may replace built-in ones).
+
+    Raises:
+        CatalogueError: a file cannot be read or contradicts itself.
+    """
+    built_in = files("schema").joinpath("catalogue_data")
+    models = {GATEWAY.model: GATEWAY}
+    sources: list[tuple[str, str]] = [
+        (entry.name, entry.read_text("utf-8"))
+        for entry in sorted(built_in.iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".toml")
+    ]
+    for folder in extra:
+        sources += [(str(path), path.read_text("utf-8")) for path in sorted(folder.glob("*.toml"))]
+    for name, text in sources:
+        model = parse_model(name, text)
+        models[model.model] = model
+    return models
+
+
+def parse_model(name: str, text: str) -> DeviceModel:
+    """Parse and check one catalogue file; `name` is what errors call it.
+
+    Raises:
+        CatalogueError: see the class.
+    """
+    try:
+        model = msgspec.toml.decode(text, type=DeviceModel)
+    except msgspec.MsgspecError as error:
+        raise CatalogueError(f"{name}: {error}") from error
+    problems = list(_problems(model))
+    if problems:
+        raise CatalogueError(f"{name}: " + "; ".join(problems))
+    return model
+
+
+def _problems(model: DeviceModel) -> Iterable[str]:
+    usage = [name for name, metric in model.metrics.items() if metric.usage]
+    if len(usage) != 1 or model.metrics[usage[0]].kind != "counter":
+        yield f"exactly one counter must have usage = true, not {usage}"
+    for name, metric in model.metrics.items():
+        if not metric.min < metric.max:
+            yield f"metrics.{name}: min must be below max"
+        exponent = math.log10(metric.resolution) if metric.resolution > 0 else math.nan
+        if not (exponent <= 0 and math.isclose(exponent, round(exponent), abs_tol=1e-9)):
+            yield f"metrics.{name}: resolution must be a power of ten, at most 1"
+        if metric.wrap is not None and metric.kind != "counter":
+            yield f"metrics.{name}: only a counter wraps"
+    for code, fault in model.faults.items():
+        missing = [part for part in fault.parts if part not in model.parts]
+        if missing:
+            yield f"faults.{code}: unknown parts {missing}"

@@ -1,0 +1,1 @@
+"""A seeded fleet with ground truth, published over MQTT at any speed. Shares no code with ingest."""

@@ -1,0 +1,1 @@
+"""The partition: Faust worker, embedded log, panes, state, snapshots and the one transaction."""

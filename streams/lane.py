@@ -1,0 +1,122 @@
+"""One owned partition inside a worker: a bounded queue, and a task that hands its records over in groups.
+
+The task takes one record and then what is waiting already, up to `GROUP`: no timer, so a busy line gets large
+transactions and an idle one no delay. What Faust delivers is not trusted: after a seek or a rebalance it repeats
+records, and it can leave some out. The lane knows the offset that comes next; what lies below is dropped and counted,
+what lies above makes it seek back. A seek that brings nothing is repeated by the watchdog, and when that does not help
+either, the lane gives up loudly: a record that is really missing must not be passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from streams.processor import LogRecord, Processor
+
+GROUP = 32
+WAITING = 2 * GROUP
+FRUITLESS_SEEKS = 5
+
+logger = logging.getLogger(__name__)
+
+
+class OffsetsMissing(Exception):
+    """The log has records beyond the expected offset, but not that one, however often it is asked for."""
+
+
+class Lane:
+    """The way of one partition's records from Faust's agent to its processor.
+
+    `seek` asks the broker for an offset. `expected` is the next offset to be processed; it moves when `process` has
+    returned. `repeated` counts records dropped for being below it, `seeks` the times that records were missing.
+    """
+
+    def __init__(
+        self, name: str, partition: int, processor: Processor, expected: int, seek: Callable[[int], Awaitable[None]]
+    ) -> None:
+        self.name = name
+        self.partition = partition
+        self.expected = expected
+        self.repeated = 0
+        self.seeks = 0
+        self._processor = processor
+        self._seek = seek
+        self._queue: asyncio.Queue[LogRecord | None] = asyncio.Queue(WAITING)
+        self._closing = False
+        self._sought_for: int | None = None  # the expected offset that a seek was made for, until it arrives
+        self._busy = False
+        self._fruitless = 0
+        self._last_look = -1
+
+    @property
+    def full(self) -> bool:
+        """Whether `put` would wait, and with it everything that comes to other lanes."""
+        return self._queue.full()
+
+    async def put(self, record: LogRecord) -> None:
+        """Wait for room; that is how a slow database slows the reading down."""
+        if not self._closing:
+            await self._queue.put(record)
+
+    def close(self) -> None:
+        """Take nothing more; `run` returns when what is waiting is processed."""
+        self._closing = True
+        with suppress(asyncio.QueueFull):  # a full queue wakes it as well
+            self._queue.put_nowait(None)
+
+    async def run(self) -> None:
+        """Process what comes until `close`; ends with the processor's exception if it raises one."""
+        while not (self._closing and self._queue.empty()):
+            group = await self._next_group()
+            ready, missing = self._in_order(group)
+            if ready:
+                self._busy = True
+                await self._processor.process(self.partition, ready)
+                self._busy = False
+                self.expected = ready[-1].offset + 1
+            if missing and self._sought_for != self.expected:
+                await self._seek_back()
+
+    async def watch(self, end: int) -> None:
+        """Seek again if nothing has come since the last call although the log goes on to offset `end`.
+
+        `OffsetsMissing` when that was in vain several times.
+        """
+        standing = self.expected == self._last_look and self._queue.empty() and not self._busy
+        self._last_look = self.expected
+        if not standing or end <= self.expected:
+            self._fruitless = 0
+            return
+        self._fruitless += 1
+        if self._fruitless > FRUITLESS_SEEKS:
+            raise OffsetsMissing(f"{self.name}: offset {self.expected} does not come, though the log ends at {end}")
+        await self._seek_back()
+
+    async def _seek_back(self) -> None:
+        self.seeks += 1
+        self._sought_for = self.expected
+        logger.warning("%s: records are missing, reading again from offset %d", self.name, self.expected)
+        await self._seek(self.expected)
+
+    async def _next_group(self) -> list[LogRecord]:
+        group = [await self._queue.get()]
+        while len(group) < GROUP and not self._queue.empty():
+            group.append(self._queue.get_nowait())
+        return [record for record in group if record is not None]
+
+    def _in_order(self, group: list[LogRecord]) -> tuple[list[LogRecord], bool]:
+        """Return the records that continue the partition, and whether some were missing between them."""
+        ready: list[LogRecord] = []
+        missing = False
+        for record in group:
+            following = self.expected + len(ready)
+            if record.offset == following:
+                ready.append(record)
+            elif record.offset < following:
+                self.repeated += 1
+            else:
+                missing = True
+        return ready, missing

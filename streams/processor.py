@@ -1,0 +1,46 @@
+"""What the worker asks of whoever processes a partition, and what it hands over. Nothing here knows Faust or a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One record of a partition: its offset there and its bytes as they were appended."""
+
+    offset: int
+    value: bytes
+
+
+class Fenced(Exception):
+    """Another worker has become the owner: what was to be written is not, and this worker must stop."""
+
+
+class Processor(Protocol):
+    """What the owner of a topic's partitions does with their records.
+
+    For one partition the calls never overlap: `take_over`, then `process` any number of times, then `give_up`. Calls
+    for different partitions may overlap, each in a task of its own. An exception from any of them ends the worker.
+    """
+
+    async def take_over(self, partition: int, epoch_hint: int | None) -> int:
+        """Become the owner: raise the epoch in the database, load the newest snapshot; return the next offset to read.
+
+        That is the *snapshot's* offset, not the database's next one. What lies between is read again from the log and
+        handed to `process` like everything else, and `process` mutes the effects of records below the database's
+        next offset: recomputing needs no path of its own. `epoch_hint` is the broker's generation (the lease's epoch of
+        the embedded log): it rises with every new owner.
+        """
+
+    async def process(self, partition: int, records: Sequence[LogRecord]) -> None:
+        """Handle records of contiguous offsets, the first of them the expected one, in one transaction.
+
+        `Fenced` if another has become the owner. It may be cancelled at any await: when the worker stops and its time
+        has run out.
+        """
+
+    async def give_up(self, partition: int, *, orderly: bool) -> None:
+        """Forget the partition. `orderly`: whatever was handed over is processed, so a last snapshot may be written."""

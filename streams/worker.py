@@ -1,0 +1,309 @@
+"""The worker: a Faust application that hands each owned partition's records to its processor, in order and in groups.
+
+Faust brings the records and says which partitions are ours; it decides nothing else. What broker is behind it shows
+only in the URL. The life of a partition, for any broker:
+
+1. Assigned: `take_over` tells the offset to begin with, and the consumer seeks there. (Faust itself seeks to the
+   committed offset after its public signals; `perform_seek` is overridden, or it would undo this.)
+2. Agent → lane → `process`, see `streams/lane.py`. The offset committed to the broker is for people to look at.
+3. Revoked or stopping: the lane is drained within a deadline, then `give_up`.
+
+Any exception of a processor, of Faust or of the transport ends `run_worker` with it. Faust would restart a failed agent
+or only log: so lanes run in tasks of our own, and `app.crash_reason` is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.tables.manager import TableManager
+from faust.types import TP
+from mode import CrashingSupervisor
+
+from streams.lane import Lane
+from streams.processor import LogRecord, Processor
+
+STOP_WITHIN_S = 5.0
+LOOK_EVERY_S = 2.0
+STREAM_BUFFER = 64
+
+logger = logging.getLogger(__name__)
+
+
+class Partitions:
+    """The partitions this worker owns, each with its lane; failures of their tasks end up in `failed`."""
+
+    def __init__(self, processors: Mapping[str, Processor]) -> None:
+        self.lanes: dict[TP, Lane] = {}
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._processors = processors
+        self._tasks: dict[TP, asyncio.Task[None]] = {}
+        self._changing = asyncio.Lock()  # a take-over and a revocation never overlap
+
+    async def take_over(self, consumer: Any, generation: int) -> None:
+        """Take over what is assigned and not ours yet."""
+        async with self._changing:
+            for tp in sorted(consumer.assignment() - self.lanes.keys()):
+                expected = await self._processors[tp.topic].take_over(tp.partition, generation)
+                await _check_range(consumer, tp, expected)
+
+                async def seek(offset: int, tp: TP = tp) -> None:
+                    await consumer.seek_wait({tp: offset})
+
+                lane = Lane(f"{tp.topic}/{tp.partition}", tp.partition, self._processors[tp.topic], expected, seek)
+                self.lanes[tp] = lane
+                self._tasks[tp] = asyncio.create_task(self.guarded(lane.run()), name=lane.name)
+
+    async def give_up(self, tps: Iterable[TP], *, within_s: float, orderly: bool = True) -> None:
+        """Drain the lanes (unless not `orderly`) and give the partitions up, all before `within_s` have passed."""
+        async with self._changing:
+            going = [tp for tp in tps if tp in self.lanes]
+            tasks = [self._tasks[tp] for tp in going]
+            deadline = asyncio.get_running_loop().time() + within_s
+            for tp in going:
+                self.lanes[tp].close()
+            if tasks and orderly:
+                await asyncio.wait(tasks, timeout=within_s / 2)
+            drained = {tp: orderly and self._tasks[tp].done() and not self.failed.done() for tp in going}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    for tp in going:
+                        await self.guarded(self._processors[tp.topic].give_up(tp.partition, orderly=drained[tp]))
+            except TimeoutError:
+                logger.warning("no time left for the last snapshots: the next start recomputes")
+            for tp in going:
+                del self.lanes[tp], self._tasks[tp]
+
+    async def watch(self, consumer: Any) -> None:
+        """Every so often, commit what is processed and look for lanes that wait for records in vain."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            offsets = {tp: lane.expected for tp, lane in self.lanes.items()}
+            if offsets:
+                await consumer._commit(offsets)
+            if not any(lane.full for lane in self.lanes.values()):
+                for tp, lane in self.lanes.items():
+                    await lane.watch(consumer.highwater(tp) or 0)
+
+    def fail(self, error: BaseException) -> None:
+        """Let `failed` tell of the first error."""
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def guarded(self, work: Awaitable[None]) -> None:
+        """Let `failed` tell of an error of `work`."""
+        try:
+            await work
+        except Exception as error:
+            self.fail(error)
+
+
+async def _check_range(consumer: Any, tp: TP, expected: int) -> None:
+    """Refuse a log that does not continue what the processor knows: another log, or one whose records are gone."""
+    start, end = (await consumer.earliest_offsets(tp))[tp], (await consumer.highwaters(tp))[tp]
+    if not start <= expected <= end:
+        raise RuntimeError(
+            f"{tp.topic}/{tp.partition}: the state continues at offset {expected}, but the log holds [{start}, {end});"
+            " they do not belong together"
+        )
+
+
+class _NothingRead(dict[TP, int]):
+    """Faust's memory of read offsets, by which it drops what it takes for old: lanes decide that themselves."""
+
+    def __getitem__(self, tp: TP) -> None:  # type: ignore[override]
+        return None
+
+    def __setitem__(self, tp: TP, offset: int | None) -> None:
+        return None
+
+
+class _ToExpected:
+    """For any transport's consumer: seek to where the lanes are, not to what the broker remembers."""
+
+    app: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._read_offset = _NothingRead()
+
+    async def perform_seek(self) -> None:
+        """Seek each partition to its lane's next offset. Faust calls this after a rebalance, and again as it likes."""
+        await self.seek_wait({tp: lane.expected for tp, lane in self.app.partitions.lanes.items()})  # type: ignore[attr-defined]
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Do nothing: `put` waits, and Faust's own way of slowing down sleeps for a second."""
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Do nothing, as nothing was taken out of fetching."""
+
+
+class _NoTables(TableManager):  # type: ignore[misc] # Faust publishes no types
+    """There are no tables, so nothing is to be waited for: Faust's own sleeps for a second first."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
+
+
+class WorkerApp(faust.App):  # type: ignore[misc] # Faust publishes no types
+    """The Faust application; `partitions` is what it owns."""
+
+    partitions: Partitions
+
+    def _new_transport(self) -> Any:
+        transport = super()._new_transport()
+        transport.Consumer = type("Consumer", (_ToExpected, transport.Consumer), {"__module__": __name__})
+        return transport
+
+
+def build_app(broker_url: str, partitions: Partitions, topics: Iterable[str], data: Path) -> WorkerApp:
+    """Return the application, one agent for each topic; `data` is a folder that Faust may create and never fills."""
+    app = WorkerApp(
+        "wardwatch",
+        broker=broker_url,
+        datadir=data,
+        autodiscover=False,
+        web_enabled=False,
+        agent_supervisor=CrashingSupervisor,
+        TableManager=_NoTables,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        stream_wait_empty=False,
+        stream_buffer_maxsize=STREAM_BUFFER,
+        broker_session_timeout=6,
+        broker_heartbeat_interval=1,
+        broker_request_timeout=30,
+        broker_rebalance_timeout=20,
+        consumer_auto_offset_reset="earliest",
+        worker_redirect_stdouts=False,
+    )
+    app.partitions = partitions
+    for name in topics:
+        topic = app.topic(
+            name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False
+        )
+        app.agent(topic, name=f"intake-{name}")(_intake(partitions))
+    app.on_rebalance_complete.connect(_on_assigned)
+    app.on_partitions_revoked.connect(_on_revoked)
+    app.finalize()
+    return app
+
+
+def _intake(partitions: Partitions) -> Callable[[Any], Awaitable[None]]:
+    async def intake(stream: Any) -> None:
+        async for event in stream.events():
+            if (lane := partitions.lanes.get(event.message.tp)) is not None:
+                await lane.put(LogRecord(event.message.offset, event.value))
+
+    return intake
+
+
+async def _on_assigned(app: WorkerApp, **_: Any) -> None:
+    try:
+        await app.partitions.take_over(app.consumer, app.consumer_generation_id)
+    except Exception as error:
+        app.partitions.fail(error)
+
+
+async def _on_revoked(app: WorkerApp, revoked: set[TP], **_: Any) -> None:
+    await app.partitions.give_up(revoked, within_s=STOP_WITHIN_S)
+
+
+async def run_worker(
+    *,
+    broker_url: str,
+    topics: Mapping[str, Processor],
+    data: Path,
+    on_ready: Callable[[], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Own partitions of `topics` and have them processed until `stop` is set; then stop in order, within about 5 s.
+
+    Without `stop`, SIGTERM and SIGINT do it. `on_ready` is called when the partitions are taken over and records flow.
+    `data` is a folder for Faust. Raises the first exception of a processor, of Faust or of the transport.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    partitions = Partitions(topics)
+    app = build_app(broker_url, partitions, topics, data)
+    async with _stop_event(stop) as stopping:
+        running = asyncio.create_task(partitions.guarded(_run(app, on_ready)), name="faust")
+        ends: list[asyncio.Future[Any]] = [running, asyncio.create_task(stopping.wait()), partitions.failed]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in ends[:2]:
+                task.cancel()
+            await asyncio.gather(*ends[:2], return_exceptions=True)
+            await _shut_down(app)
+    if partitions.failed.done():
+        await partitions.failed
+
+
+async def _run(app: WorkerApp, on_ready: Callable[[], None] | None) -> None:
+    """Start Faust and watch over it; ends with its crash, and never otherwise."""
+    ended = asyncio.create_task(app.wait_until_stopped())
+    started = asyncio.create_task(app.start())
+    try:
+        await asyncio.wait([started, ended], return_when=asyncio.FIRST_COMPLETED)
+        if started.done():
+            started.result()
+            if on_ready is not None and not app.crashed:
+                on_ready()
+        watch = asyncio.create_task(app.partitions.watch(app.consumer))
+        try:
+            await asyncio.wait([ended, watch], return_when=asyncio.FIRST_COMPLETED)
+            if watch.done():
+                watch.result()
+        finally:
+            watch.cancel()
+        raise app.crash_reason or RuntimeError("Faust has stopped without being asked")
+    finally:
+        started.cancel()
+        ended.cancel()
+
+
+async def _shut_down(app: WorkerApp) -> None:
+    """Stop intake, drain and give up in order (or drop, after a failure), stop Faust; within `STOP_WITHIN_S`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + STOP_WITHIN_S
+    partitions = app.partitions
+    with suppress(Exception):
+        app.consumer.stop_flow()
+        app.flow_control.suspend()
+    lanes = dict(partitions.lanes)
+    await partitions.give_up(lanes, within_s=STOP_WITHIN_S * 0.8, orderly=not partitions.failed.done())
+    try:
+        async with asyncio.timeout_at(deadline):
+            if lanes:
+                await app.consumer._commit({tp: lane.expected for tp, lane in lanes.items()})
+            await app.stop()
+    except Exception as error:  # what matters is committed or given up already
+        logger.warning("Faust was left without being stopped in order: %r", error)
+
+
+@asynccontextmanager
+async def _stop_event(given: asyncio.Event | None) -> AsyncIterator[asyncio.Event]:
+    """Yield the event that stops the worker: the caller's, or one that SIGTERM and SIGINT set."""
+    if given is not None:
+        yield given
+        return
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, event.set)
+    try:
+        yield event
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

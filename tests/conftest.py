@@ -1,0 +1,3 @@
+"""Fixtures come as plugins, one a concern."""
+
+pytest_plugins = ["fix_local"]
