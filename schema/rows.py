@@ -13,6 +13,8 @@ class Row(msgspec.Struct):
 
     TABLE: ClassVar[str]
     KEY: ClassVar[tuple[str, ...]]
+    FIRST_STAYS: ClassVar[bool] = False
+    """A row that is there already stays as it is."""
 
 
 class CustomerRow(Row):
@@ -273,6 +275,7 @@ class AuditRow(Row):
 
     TABLE = "audit_log"
     KEY = ("audit_id",)
+    FIRST_STAYS = True
     audit_id: str
     at: int
     actor: str
@@ -300,6 +303,7 @@ class QuarantineRow(Row):
 
     TABLE = "quarantine"
     KEY = ("quarantine_id",)
+    FIRST_STAYS = True
     quarantine_id: str
     topic: str
     sha256: str

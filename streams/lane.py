@@ -108,13 +108,14 @@ class Lane:
         return [record for record in group if record is not None]
 
     def _in_order(self, group: list[LogRecord]) -> tuple[list[LogRecord], bool]:
-        """Return the records that continue the partition, and whether some were missing between them."""
+        """Return the records that continue the partition, and whether the next one is missing after them."""
         ready: list[LogRecord] = []
         missing = False
         for record in group:
             following = self.expected + len(ready)
             if record.offset == following:
                 ready.append(record)
+                missing = False
             elif record.offset < following:
                 self.repeated += 1
             else:

@@ -27,95 +27,13 @@ from faust.tables.manager import TableManager
 from faust.types import TP
 from mode import CrashingSupervisor
 
-from streams.lane import Lane
+from streams.ownership import Ownership
 from streams.processor import LogRecord, Processor
 
 STOP_WITHIN_S = 5.0
-LOOK_EVERY_S = 2.0
 STREAM_BUFFER = 64
 
 logger = logging.getLogger(__name__)
-
-
-class Partitions:
-    """The partitions this worker owns, each with its lane; failures of their tasks end up in `failed`."""
-
-    def __init__(self, processors: Mapping[str, Processor]) -> None:
-        self.lanes: dict[TP, Lane] = {}
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._processors = processors
-        self._tasks: dict[TP, asyncio.Task[None]] = {}
-        self._changing = asyncio.Lock()  # a take-over and a revocation never overlap
-
-    async def take_over(self, consumer: Any, generation: int) -> None:
-        """Take over what is assigned and not ours yet."""
-        async with self._changing:
-            for tp in sorted(consumer.assignment() - self.lanes.keys()):
-                expected = await self._processors[tp.topic].take_over(tp.partition, generation)
-                await _check_range(consumer, tp, expected)
-
-                async def seek(offset: int, tp: TP = tp) -> None:
-                    await consumer.seek_wait({tp: offset})
-
-                lane = Lane(f"{tp.topic}/{tp.partition}", tp.partition, self._processors[tp.topic], expected, seek)
-                self.lanes[tp] = lane
-                self._tasks[tp] = asyncio.create_task(self.guarded(lane.run()), name=lane.name)
-
-    async def give_up(self, tps: Iterable[TP], *, within_s: float, orderly: bool = True) -> None:
-        """Drain the lanes (unless not `orderly`) and give the partitions up, all before `within_s` have passed."""
-        async with self._changing:
-            going = [tp for tp in tps if tp in self.lanes]
-            tasks = [self._tasks[tp] for tp in going]
-            deadline = asyncio.get_running_loop().time() + within_s
-            for tp in going:
-                self.lanes[tp].close()
-            if tasks and orderly:
-                await asyncio.wait(tasks, timeout=within_s / 2)
-            drained = {tp: orderly and self._tasks[tp].done() and not self.failed.done() for tp in going}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            try:
-                async with asyncio.timeout_at(deadline):
-                    for tp in going:
-                        await self.guarded(self._processors[tp.topic].give_up(tp.partition, orderly=drained[tp]))
-            except TimeoutError:
-                logger.warning("no time left for the last snapshots: the next start recomputes")
-            for tp in going:
-                del self.lanes[tp], self._tasks[tp]
-
-    async def watch(self, consumer: Any) -> None:
-        """Every so often, commit what is processed and look for lanes that wait for records in vain."""
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            offsets = {tp: lane.expected for tp, lane in self.lanes.items()}
-            if offsets:
-                await consumer._commit(offsets)
-            if not any(lane.full for lane in self.lanes.values()):
-                for tp, lane in self.lanes.items():
-                    await lane.watch(consumer.highwater(tp) or 0)
-
-    def fail(self, error: BaseException) -> None:
-        """Let `failed` tell of the first error."""
-        if not self.failed.done():
-            self.failed.set_exception(error)
-
-    async def guarded(self, work: Awaitable[None]) -> None:
-        """Let `failed` tell of an error of `work`."""
-        try:
-            await work
-        except Exception as error:
-            self.fail(error)
-
-
-async def _check_range(consumer: Any, tp: TP, expected: int) -> None:
-    """Refuse a log that does not continue what the processor knows: another log, or one whose records are gone."""
-    start, end = (await consumer.earliest_offsets(tp))[tp], (await consumer.highwaters(tp))[tp]
-    if not start <= expected <= end:
-        raise RuntimeError(
-            f"{tp.topic}/{tp.partition}: the state continues at offset {expected}, but the log holds [{start}, {end});"
-            " they do not belong together"
-        )
 
 
 class _NothingRead(dict[TP, int]):
@@ -139,7 +57,7 @@ class _ToExpected:
 
     async def perform_seek(self) -> None:
         """Seek each partition to its lane's next offset. Faust calls this after a rebalance, and again as it likes."""
-        await self.seek_wait({tp: lane.expected for tp, lane in self.app.partitions.lanes.items()})  # type: ignore[attr-defined]
+        await self.seek_wait({tp: lane.expected for tp, lane in self.app.owned.lanes.items()})  # type: ignore[attr-defined]
 
     def on_buffer_full(self, tp: TP) -> None:
         """Do nothing: `put` waits, and Faust's own way of slowing down sleeps for a second."""
@@ -157,9 +75,9 @@ class _NoTables(TableManager):  # type: ignore[misc] # Faust publishes no types
 
 
 class WorkerApp(faust.App):  # type: ignore[misc] # Faust publishes no types
-    """The Faust application; `partitions` is what it owns."""
+    """The Faust application; `owned` is what it owns."""
 
-    partitions: Partitions
+    owned: Ownership
 
     def _new_transport(self) -> Any:
         transport = super()._new_transport()
@@ -167,7 +85,7 @@ class WorkerApp(faust.App):  # type: ignore[misc] # Faust publishes no types
         return transport
 
 
-def build_app(broker_url: str, partitions: Partitions, topics: Iterable[str], data: Path) -> WorkerApp:
+def build_app(broker_url: str, owned: Ownership, topics: Iterable[str], data: Path) -> WorkerApp:
     """Return the application, one agent for each topic; `data` is a folder that Faust may create and never fills."""
     app = WorkerApp(
         "wardwatch",
@@ -188,22 +106,22 @@ def build_app(broker_url: str, partitions: Partitions, topics: Iterable[str], da
         consumer_auto_offset_reset="earliest",
         worker_redirect_stdouts=False,
     )
-    app.partitions = partitions
+    app.owned = owned
     for name in topics:
         topic = app.topic(
             name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False
         )
-        app.agent(topic, name=f"intake-{name}")(_intake(partitions))
+        app.agent(topic, name=f"intake-{name}")(_intake(owned))
     app.on_rebalance_complete.connect(_on_assigned)
     app.on_partitions_revoked.connect(_on_revoked)
     app.finalize()
     return app
 
 
-def _intake(partitions: Partitions) -> Callable[[Any], Awaitable[None]]:
+def _intake(owned: Ownership) -> Callable[[Any], Awaitable[None]]:
     async def intake(stream: Any) -> None:
         async for event in stream.events():
-            if (lane := partitions.lanes.get(event.message.tp)) is not None:
+            if (lane := owned.lanes.get(event.message.tp)) is not None:
                 await lane.put(LogRecord(event.message.offset, event.value))
 
     return intake
@@ -211,13 +129,13 @@ def _intake(partitions: Partitions) -> Callable[[Any], Awaitable[None]]:
 
 async def _on_assigned(app: WorkerApp, **_: Any) -> None:
     try:
-        await app.partitions.take_over(app.consumer, app.consumer_generation_id)
+        await app.owned.take_over(app.consumer, app.consumer_generation_id)
     except Exception as error:
-        app.partitions.fail(error)
+        app.owned.fail(error)
 
 
 async def _on_revoked(app: WorkerApp, revoked: set[TP], **_: Any) -> None:
-    await app.partitions.give_up(revoked, within_s=STOP_WITHIN_S)
+    await app.owned.give_up(revoked, within_s=STOP_WITHIN_S)
 
 
 async def run_worker(
@@ -234,11 +152,11 @@ async def run_worker(
     `data` is a folder for Faust. Raises the first exception of a processor, of Faust or of the transport.
     """
     data.mkdir(parents=True, exist_ok=True)
-    partitions = Partitions(topics)
-    app = build_app(broker_url, partitions, topics, data)
+    owned = Ownership(topics)
+    app = build_app(broker_url, owned, topics, data)
     async with _stop_event(stop) as stopping:
-        running = asyncio.create_task(partitions.guarded(_run(app, on_ready)), name="faust")
-        ends: list[asyncio.Future[Any]] = [running, asyncio.create_task(stopping.wait()), partitions.failed]
+        running = asyncio.create_task(owned.guarded(_run(app, on_ready)), name="faust")
+        ends: list[asyncio.Future[Any]] = [running, asyncio.create_task(stopping.wait()), owned.failed]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -246,8 +164,8 @@ async def run_worker(
                 task.cancel()
             await asyncio.gather(*ends[:2], return_exceptions=True)
             await _shut_down(app)
-    if partitions.failed.done():
-        await partitions.failed
+    if owned.failed.done():
+        await owned.failed
 
 
 async def _run(app: WorkerApp, on_ready: Callable[[], None] | None) -> None:
@@ -260,7 +178,7 @@ async def _run(app: WorkerApp, on_ready: Callable[[], None] | None) -> None:
             started.result()
             if on_ready is not None and not app.crashed:
                 on_ready()
-        watch = asyncio.create_task(app.partitions.watch(app.consumer))
+        watch = asyncio.create_task(app.owned.watch(app.consumer))
         try:
             await asyncio.wait([ended, watch], return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
@@ -277,12 +195,12 @@ async def _shut_down(app: WorkerApp) -> None:
     """Stop intake, drain and give up in order (or drop, after a failure), stop Faust; within `STOP_WITHIN_S`."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + STOP_WITHIN_S
-    partitions = app.partitions
+    owned = app.owned
     with suppress(Exception):
         app.consumer.stop_flow()
         app.flow_control.suspend()
-    lanes = dict(partitions.lanes)
-    await partitions.give_up(lanes, within_s=STOP_WITHIN_S * 0.8, orderly=not partitions.failed.done())
+    lanes = dict(owned.lanes)
+    await owned.give_up(lanes, within_s=STOP_WITHIN_S * 0.8, orderly=not owned.failed.done())
     try:
         async with asyncio.timeout_at(deadline):
             if lanes:

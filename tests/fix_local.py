@@ -49,6 +49,9 @@ def _template(parts: LocalParts) -> Iterator[str]:
         connection.execute(f"CREATE DATABASE {name}")
         with psycopg.connect(parts.database_url, dbname=name, autocommit=True) as fresh:
             fresh.execute("CREATE EXTENSION timescaledb")
+        # A template must have no connections; TimescaleDB's own workers would come back.
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
         yield name
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

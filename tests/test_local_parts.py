@@ -19,9 +19,11 @@ import paho.mqtt.client as mqtt
 import psycopg
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.properties import PacketTypes, Properties
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from wardwatch.local import DataFolderBusyError, FetchError, LocalParts, NotOursError, PartUnavailableError, local_parts
+from wardwatch.local.account import service_account, within_reach
 from wardwatch.local.aptsources import Source, deb822, machine_sources, one_line
 from wardwatch.local.process import free_port, processes, wait_until
 from wardwatch.local.timescale import has_timescale
@@ -95,6 +97,19 @@ def test_the_message_for_a_missing_part_names_the_choices() -> None:
     assert all(choice in message for choice in ("WARDWATCH_MQTT_URL", "Mosquitto 2", "PATH", "Debian", "no apt"))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's services run as another user")
+def test_a_folder_that_root_alone_may_enter_gets_a_stand_in_with_the_same_name_each_time(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    account = service_account()
+    stand_in = within_reach(tmp_path, account, lambda _: None)
+    try:
+        assert stand_in != tmp_path
+        assert account.reaches(stand_in)
+        assert within_reach(tmp_path, account, lambda _: None) == stand_in
+    finally:
+        stand_in.rmdir()
+
+
 def test_the_earlier_port_is_taken_again_unless_somebody_listens_on_it() -> None:
     port = free_port()
     assert free_port(port) == port
@@ -140,7 +155,7 @@ def test_services_do_not_run_as_root(parts: LocalParts) -> None:
 def _client(parts: LocalParts, name: str, *, session: bool = False) -> mqtt.Client:
     client = mqtt.Client(CallbackAPIVersion.VERSION2, name, protocol=mqtt.MQTTv5)
     client.max_inflight_messages_set(65535)
-    properties = Properties(PacketTypes.CONNECT)
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = 3600 if session else 0
     properties.ReceiveMaximum = 65535
     address = urlsplit(parts.mqtt_url)
@@ -154,7 +169,7 @@ def _subscriber(parts: LocalParts) -> Iterator[queue.SimpleQueue[bytes]]:
     received: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     subscribed: queue.SimpleQueue[None] = queue.SimpleQueue()
     client = _client(parts, "local-parts-subscriber", session=True)
-    client.on_message = lambda _client, _data, message: received.put(message.payload)
+    client.on_message = lambda _client, _data, message: received.put(bytes(message.payload))
     client.on_subscribe = lambda *_: subscribed.put(None)
     client.loop_start()
     client.subscribe("local-parts/#", qos=1)

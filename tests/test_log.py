@@ -138,7 +138,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(log: EmbeddedLog) 
 def test_threads_that_wait_for_each_other_share_one_transaction(path: Path) -> None:
     with EmbeddedLog(path, clock_ms=itertools.count(1).__next__) as log:  # asked once in each transaction
         log.create_topic("telemetry", 2)
-        offsets: list[int] = []
+        offsets = log.append([("telemetry", 0, b"first")])
         threads = [
             threading.Thread(target=lambda: offsets.extend(log.append([("telemetry", 0, b"x")] * 3))) for _ in range(8)
         ]
@@ -149,8 +149,8 @@ def test_threads_that_wait_for_each_other_share_one_transaction(path: Path) -> N
                 time.sleep(0.001)
         for thread in threads:
             thread.join()
-        assert sorted(offsets) == [*range(24)]
-        assert {record.appended_ms for record in log.read("telemetry", 0, 0)} == {1}
+        assert sorted(offsets) == [*range(25)]
+        assert {record.appended_ms for record in log.read("telemetry", 0, 1)} == {2}
 
 
 def test_a_reader_notices_the_appends_of_others(log: EmbeddedLog, path: Path) -> None:

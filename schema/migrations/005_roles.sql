@@ -14,3 +14,5 @@ GRANT SELECT ON customers, sites, devices, device_models, technicians, parts, ca
     rollup_1h, rollup_1d, alerts, alert_events, work_orders, work_order_events, customer_health, churn_flags, silences,
     model_metrics, partition_progress TO wardwatch_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO wardwatch_writer;
+-- Append-only: what was done stays on record.
+REVOKE UPDATE, DELETE ON audit_log FROM wardwatch_writer;

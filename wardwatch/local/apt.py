@@ -95,7 +95,7 @@ class Archive:
 
     def newest(self, pattern: str) -> tuple[str | None, str]:
         """The package that matches `pattern` with the highest number in its name, and what apt complained about."""
-        update = self._run("apt-get", "-q", "update")
+        update = self._run("apt-get", "-q", "update", "--allow-releaseinfo-change")
         names = self._run("apt-cache", "pkgnames").stdout.split()
         found = [name for name in names if re.fullmatch(pattern, name)]
         newest = max(found, key=lambda name: [int(digits) for digits in re.findall(r"\d+", name)], default=None)

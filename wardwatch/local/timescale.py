@@ -27,6 +27,7 @@ SETTINGS = {
     "password_encryption": "scram-sha-256",
     "shared_preload_libraries": "timescaledb",
     "timescaledb.telemetry_level": "off",
+    "timescaledb.max_background_workers": "0",  # for jobs that the Apache-licensed build does not have
     "max_connections": "50",
     "shared_buffers": "256MB",
     "maintenance_work_mem": "128MB",

@@ -1,0 +1,120 @@
+"""How much a customer uses its devices against what is usual, with the caution that small counts ask for."""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+WINDOW_DAYS = 7
+"""Whole weeks, so that weekends weigh the same on every day."""
+_BETWEEN_DEVICES = 0.15
+"""Standard deviation of a device's own way, apart from its customer's: work moves between rooms. It keeps one busy
+analyser from speaking for the whole customer."""
+_BETWEEN_WEEKS = 0.03
+"""Standard deviation of whole weeks at one customer."""
+_PRIOR_DISPERSION = 2.0
+_PRIOR_DAYS = 14
+_CLIP = 16.0
+"""A single day cannot teach that counts disperse without bound; a departure is no dispersion."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDay:
+    """Use of a device on one UTC day, in its own counter's unit.
+
+    Windows that could not be judged are in neither figure. `dark` is a device silent for more than a week without
+    outage or maintenance (observed 0, expected in full), `excused` one that says nothing about its use.
+    """
+
+    device_id: str
+    observed: float
+    expected: float
+    status: Literal["reporting", "dark", "excused"]
+
+
+class UsageScore(msgspec.Struct, frozen=True):
+    """Use over the last week, against what is usual."""
+
+    score: float
+    """0 to 100: the share of its usual use that the customer has kept, at least (a bound, not the estimate)."""
+    ratio: float
+    """Observed over expected, shrunk towards 1 by as much as a few counts deserve."""
+    error: float
+    """Standard error of the ratio."""
+    observed: float
+    expected: float
+    dark: int
+    """Devices that have gone dark."""
+    devices: int
+
+
+class UsageRecord:
+    """Use of one customer's devices over the last week, and how much its counts disperse.
+
+    The ratio of each device is R = (O + k) / (E + k) with k the dispersion: no evidence means no change. Devices are
+    weighed as in a random-effects meta-analysis (DerSimonian and Laird 1986), w = 1 / (k / E + 0.15²), because devices go their
+    own ways besides their customer. Counts disperse by k >= 1 times Poisson's variance, learned from days that are
+    two weeks old and thus not part of the question. Score = 100 (R + standard error), at most 100.
+
+    Memory: two weeks of days for each device.
+    """
+
+    def __init__(self) -> None:
+        self._days: deque[tuple[DeviceDay, ...]] = deque(maxlen=2 * WINDOW_DAYS)
+        self._dispersion = _PRIOR_DISPERSION
+        self._learned = 0
+
+    def add(self, devices: Iterable[DeviceDay]) -> None:
+        """Take in one day."""
+        if len(self._days) == self._days.maxlen:
+            self._learn(self._days[0])
+        self._days.append(tuple(each for each in devices if each.status != "excused" and each.expected > 0))
+
+    def score(self) -> UsageScore | None:
+        """The score of the last week; None if nothing could be judged."""
+        week = list(self._days)[-WINDOW_DAYS:]
+        gone = {each.device_id: each.expected for each in (week[-1] if week else ()) if each.status == "dark"}
+        totals: dict[str, tuple[float, float]] = {
+            device_id: (0.0, WINDOW_DAYS * expected) for device_id, expected in gone.items()
+        }
+        for day in week:
+            for each in day:
+                if each.device_id not in gone:
+                    observed, expected = totals.get(each.device_id, (0.0, 0.0))
+                    totals[each.device_id] = observed + each.observed, expected + each.expected
+        if not totals:
+            return None
+        return _pooled([totals[device_id] for device_id in sorted(totals)], self._dispersion, len(gone))
+
+    def _learn(self, day: Sequence[DeviceDay]) -> None:
+        for each in day:
+            if each.status == "reporting":
+                surprise = min((each.observed - each.expected) ** 2 / each.expected, _CLIP)
+                self._learned += 1
+                rate = 1 / (_PRIOR_DAYS + min(self._learned, 200))
+                self._dispersion += rate * (surprise - self._dispersion)
+        self._dispersion = max(self._dispersion, 1.0)
+
+
+def _pooled(totals: Sequence[tuple[float, float]], dispersion: float, dark: int) -> UsageScore:
+    weights = [1 / (dispersion / expected + _BETWEEN_DEVICES**2) for _, expected in totals]
+    ratios = [(observed + dispersion) / (expected + dispersion) for observed, expected in totals]
+    whole = sum(weights)
+    ratio = sum(weight * each for weight, each in zip(weights, ratios, strict=True)) / whole
+    variance = sum(
+        (weight / whole) ** 2 * dispersion * each / expected
+        for weight, each, (_, expected) in zip(weights, ratios, totals, strict=True)
+    )
+    error = math.sqrt(variance + (_BETWEEN_WEEKS * ratio) ** 2)
+    return UsageScore(
+        score=min(100.0, 100 * (ratio + error)),
+        ratio=ratio,
+        error=error,
+        observed=sum(observed for observed, _ in totals),
+        expected=sum(expected for _, expected in totals),
+        dark=dark,
+        devices=len(totals),
+    )

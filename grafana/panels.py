@@ -1,0 +1,311 @@
+"""Panels as the boards use them: one look for all, so that a board's file says only what is shown.
+
+Each returns a builder of the SDK (`Any`: the SDK's own types are not checked here). Widths are columns of a grid of
+24, heights are its rows of 30 pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from grafana_foundation_sdk.builders import bargauge, common, heatmap, piechart, stat, statetimeline, table, timeseries
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.models import common as looks
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import heatmap as heatmap_models
+from grafana_foundation_sdk.models import piechart as piechart_models
+
+from grafana.palette import BLUE, GREEN
+from grafana.query import DATA_SOURCE, Query
+
+Steps = Sequence[tuple[float | None, str]]
+"""Colours by value: from each bound on, that colour; the first bound is None."""
+Colours = Mapping[str, str]
+"""Colours by name, of series or of values."""
+
+
+def stat_panel(
+    title: str, sql: str, description: str, *, unit: str = "short", steps: Steps = ((None, BLUE),), decimals: int = 0
+) -> Any:
+    """One number, large; the query returns one row with one number (or null for "not known")."""
+    panel = (
+        stat.Panel()
+        .unit(unit)
+        .decimals(decimals)
+        .thresholds(_thresholds(steps))
+        .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
+        .color_mode(looks.BigValueColorMode.VALUE)
+        .graph_mode(looks.BigValueGraphMode.NONE)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
+        .no_value("–")
+    )
+    return _framed(panel, title, description, (Query(sql, "table"),), width=4, height=4)
+
+
+def series_panel(
+    title: str,
+    sql: str | Sequence[str],
+    description: str,
+    *,
+    unit: str = "short",
+    width: int = 12,
+    height: int = 8,
+    colours: Colours | None = None,
+    bars: bool = False,
+    stacked: bool = False,
+    minimum: float | None = 0.0,
+    at_least: str = "1m",
+    points: int | None = None,
+    lines_at: Steps = (),
+) -> Any:
+    """Values over time, as lines or bars.
+
+    Args:
+        title: what is shown.
+        sql: one query of format `time_series`, or several.
+        description: how it is counted, for the panel's info mark.
+        unit: Grafana's name of the unit.
+        width: in columns.
+        height: in rows.
+        colours: of the series that have a meaning of their own.
+        bars: bars instead of lines.
+        stacked: series on top of each other.
+        minimum: lower end of the axis; None lets it follow the values.
+        at_least: the shortest `$__interval` that makes sense for the data.
+        points: the largest number of points, where a query does work for each.
+        lines_at: bounds drawn as dashed lines in their colours.
+    """
+    panel = (
+        timeseries.Panel()
+        .unit(unit)
+        .interval(at_least)
+        .draw_style(looks.GraphDrawStyle.BARS if bars else looks.GraphDrawStyle.LINE)
+        .line_width(0 if bars else 2)
+        .fill_opacity(80 if bars or stacked else 8)
+        .gradient_mode(looks.GraphGradientMode.NONE if bars else looks.GraphGradientMode.OPACITY)
+        .line_interpolation(looks.LineInterpolation.LINEAR)
+        .show_points(looks.VisibilityMode.NEVER if bars or stacked else looks.VisibilityMode.AUTO)
+        .point_size(4)
+        .stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL if stacked else looks.StackingMode.NONE))
+        .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .legend(_legend())
+        .tooltip(common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI).sort(looks.SortOrder.DESCENDING))
+    )
+    if minimum is not None:
+        panel.min(minimum)
+    if points is not None:
+        panel.max_data_points(points)
+    if lines_at:
+        panel.thresholds(_thresholds(lines_at))
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode("dashed"))
+    _colour_fields(panel, colours or {})
+    texts = (sql,) if isinstance(sql, str) else tuple(sql)
+    queries = tuple(Query(text, "time_series", chr(ord("A") + i)) for i, text in enumerate(texts))
+    return _framed(panel, title, description, queries, width, height)
+
+
+def table_panel(
+    title: str,
+    sql: str,
+    description: str,
+    columns: Mapping[str, Sequence[Any]],
+    *,
+    width: int = 24,
+    height: int = 9,
+) -> Any:
+    """Rows with columns; `columns` says how those that need it are shown, by name (see `coloured`, `gauge` …)."""
+    panel = (
+        table.Panel()
+        .show_header(True)
+        .cell_height(looks.TableCellHeight.SM)
+        .footer(common.TableFooterOptions().show(False).reducer(["count"]).enable_pagination(height > 6))
+        .no_value("–")
+    )
+    for name, properties in columns.items():
+        panel.override_by_name(name, list(properties))
+    return _framed(panel, title, description, (Query(sql, "table"),), width, height)
+
+
+def donut_panel(title: str, sql: str, description: str, colours: Colours, *, width: int = 6, height: int = 8) -> Any:
+    """Shares of a whole; the query returns one row whose number columns are the slices."""
+    panel = (
+        piechart.Panel()
+        .pie_type(piechart_models.PieChartType.DONUT)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
+        .legend(
+            piechart.PieChartLegendOptions()
+            .show_legend(True)
+            .display_mode(looks.LegendDisplayMode.TABLE)
+            .placement(looks.LegendPlacement.RIGHT if width > 5 else looks.LegendPlacement.BOTTOM)
+            .values([piechart_models.PieChartLegendValues.VALUE])
+        )
+        .tooltip(common.VizTooltipOptions().mode(looks.TooltipDisplayMode.SINGLE))
+    )
+    _colour_fields(panel, colours)
+    return _framed(panel, title, description, (Query(sql, "table"),), width, height)
+
+
+def bars_panel(
+    title: str, sql: str, description: str, *, unit: str, steps: Steps, top: float, width: int = 8, height: int = 9
+) -> Any:
+    """A ranking; the query returns rows of a text and a number, `top` is the right end of the bars."""
+    panel = (
+        bargauge.Panel()
+        .orientation(looks.VizOrientation.HORIZONTAL)
+        .display_mode(looks.BarGaugeDisplayMode.BASIC)
+        .show_unfilled(False)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(True))
+        .unit(unit)
+        .min(0)
+        .max(top)
+        .thresholds(_thresholds(steps))
+        .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
+        .no_value("–")
+    )
+    return _framed(panel, title, description, (Query(sql, "table"),), width, height)
+
+
+def heat_panel(
+    title: str, sql: str, description: str, *, at_least: str, points: int, width: int = 15, height: int = 10
+) -> Any:
+    """Counts by row and time as colours; the query returns `time`, `metric` (the row) and a count."""
+    panel = (
+        heatmap.Panel()
+        .calculate(False)
+        .rows_frame(heatmap.RowsHeatmapOptions().layout(looks.HeatmapCellLayout.UNKNOWN))
+        .color(
+            heatmap.HeatmapColorOptions()
+            .mode(heatmap_models.HeatmapColorMode.SCHEME)
+            .scheme("YlOrRd")
+            .scale(heatmap_models.HeatmapColorScale.EXPONENTIAL)
+            .exponent(0.5)
+            .steps(64)
+            .reverse(False)
+        )
+        .filter_values(heatmap.FilterValueRange().le(1e-9))
+        .cell_gap(1)
+        .show_tooltip()
+        .show_legend()
+        .interval(at_least)
+        .max_data_points(points)
+    )
+    return _framed(panel, title, description, (Query(sql, "time_series"),), width, height)
+
+
+def timeline_panel(
+    title: str, sql: str, description: str, states: Mapping[int, tuple[str, str]], *, width: int = 16, height: int = 9
+) -> Any:
+    """States over time, a row a series; `states` gives text and colour of each whole number."""
+    panel = (
+        statetimeline.Panel()
+        .mappings([_value_map({str(value): state for value, state in states.items()})])
+        .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
+        .thresholds(_thresholds(((None, GREEN),)))
+        .merge_values(True)
+        .show_value(looks.VisibilityMode.NEVER)
+        .row_height(0.8)
+        .line_width(0)
+        .fill_opacity(85)
+        .legend(_legend())
+        .interval("1d")
+        .tooltip(common.VizTooltipOptions().mode(looks.TooltipDisplayMode.SINGLE))
+    )
+    return _framed(panel, title, description, (Query(sql, "time_series"),), width, height)
+
+
+def coloured(colours: Colours, width: int | None = None) -> list[Any]:
+    """A text column whose known values stand on their colour."""
+    cell = {"type": "color-background", "mode": "basic"}
+    mapping = _value_map({value: (value.replace("_", " "), colour) for value, colour in colours.items()})
+    return [_property("mappings", [mapping]), _property("custom.cellOptions", cell), *sized(width)]
+
+
+def gauge(steps: Steps, top: float, unit: str = "percent", width: int | None = 140) -> list[Any]:
+    """A number column drawn as a bar from 0 to `top`."""
+    cell = {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}
+    return [
+        _property("custom.cellOptions", cell),
+        _property("min", 0),
+        _property("max", top),
+        _property("unit", unit),
+        _property("decimals", 0),
+        _property("color", {"mode": "thresholds"}),
+        _property("thresholds", _thresholds(steps).build()),
+        *sized(width),
+    ]
+
+
+def graded(steps: Steps, unit: str, width: int | None = 110) -> list[Any]:
+    """A number column whose digits have the colour of their value."""
+    return [
+        _property("custom.cellOptions", {"type": "color-text"}),
+        _property("unit", unit),
+        _property("decimals", 0),
+        _property("color", {"mode": "thresholds"}),
+        _property("thresholds", _thresholds(steps).build()),
+        *sized(width),
+    ]
+
+
+def number(unit: str, decimals: int = 0, width: int | None = 110) -> list[Any]:
+    """A number column with its unit."""
+    return [_property("unit", unit), _property("decimals", decimals), *sized(width)]
+
+
+def sized(width: int | None) -> list[Any]:
+    """A column of that many pixels, or of whatever is left."""
+    return [] if width is None else [_property("custom.width", width)]
+
+
+def linked(title: str, url: str, width: int | None = None) -> list[Any]:
+    """A column whose cells lead somewhere; `url` may name fields of the row, `${__data.fields.NAME}`."""
+    return [_property("links", [{"title": title, "url": url}]), *sized(width)]
+
+
+def hidden() -> list[Any]:
+    """A column that is there for links only."""
+    return [_property("custom.hidden", True)]
+
+
+def _framed(panel: Any, title: str, description: str, queries: tuple[Query, ...], width: int, height: int) -> Any:
+    panel.title(title).description(description).datasource(
+        models.DataSourceRef(DATA_SOURCE["type"], DATA_SOURCE["uid"])
+    )
+    for query in queries:
+        panel.with_target(query)
+    return panel.span(width).height(height)
+
+
+def _thresholds(steps: Steps) -> Any:
+    return (
+        builders.ThresholdsConfig()
+        .mode(models.ThresholdsMode.ABSOLUTE)
+        .steps([models.Threshold(value=bound, color=colour) for bound, colour in steps])
+    )
+
+
+def _legend() -> Any:
+    return (
+        common.VizLegendOptions()
+        .show_legend(True)
+        .display_mode(looks.LegendDisplayMode.LIST)
+        .placement(looks.LegendPlacement.BOTTOM)
+        .calcs([])
+    )
+
+
+def _value_map(values: Mapping[str, tuple[str, str]]) -> Any:
+    return models.ValueMap(
+        options={
+            value: models.ValueMappingResult(text=text, color=colour, index=i)
+            for i, (value, (text, colour)) in enumerate(values.items())
+        }
+    )
+
+
+def _colour_fields(panel: Any, colours: Colours) -> None:
+    for name, colour in colours.items():
+        panel.override_by_name(name, [_property("color", {"mode": "fixed", "fixedColor": colour})])
+
+
+def _property(name: str, value: object) -> Any:
+    return models.DynamicConfigValue(id_val=name, value=value)

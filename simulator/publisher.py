@@ -1,0 +1,342 @@
+"""Plays a scenario over MQTT, in virtual time that travels in band.
+
+One connection a gateway, one for the clock, all in one thread. The clock is published every five virtual minutes, when
+the broker has acknowledged everything before it on all connections and the last wills of broken ones have been seen;
+nothing later is published before the broker has acknowledged the clock. A bridge confirms a clock when everything
+before it is in the log; at most `CLOCKS_UNCONFIRMED` are on their way.
+"""
+
+import selectors
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from schema.topics import CLOCK_CONFIRMED_TOPIC, CLOCK_TOPIC, confirmed_topic, state_topic
+from simulator.line import Line
+from simulator.scenario import CLOCK_MS, Publication, Scenario
+from simulator.truth import Totals
+from simulator.unconfirmed import Sent, Unconfirmed
+from simulator.wire import State, encode
+
+CLOCKS_UNCONFIRMED = 8
+STAFF_HOUR_UTC = 8
+_DAY_MS = 86_400_000
+_HOUR_MS = 3_600_000
+_SAY_AFTER_S = 1.0
+_PROGRESS_EVERY_S = 0.2
+_SHORT_S = 0.002
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a run is."""
+
+    at_ms: int
+    """Virtual time."""
+    messages: int
+    readings: int
+    waiting_for: str = ""
+    """What keeps the run from going on for more than a second, in words; empty if nothing does."""
+    waiting_s: float = 0.0
+
+
+class _ClockConfirmed(msgspec.Struct):
+    at: int
+    source: str = ""
+
+
+class _Confirmed(msgspec.Struct):
+    boot: int
+    seq: int
+    first: int = msgspec.field(name="from", default=1)
+
+
+class _Stopped(Exception):  # noqa: N818 - the end of a run, no error
+    """Somebody has asked the run to stop."""
+
+
+@dataclass(slots=True)
+class _Counts:
+    messages: int = 0
+    readings: int = 0
+    faults: int = 0
+    births: int = 0
+    wills: int = 0
+    duplicates: int = 0
+    malformed: int = 0
+    sent_again: int = 0
+
+
+@dataclass(slots=True)
+class _Gateway:
+    """A gateway's connection and what nobody has confirmed of it."""
+
+    line: Line
+    kept: Unconfirmed = field(default_factory=Unconfirmed)
+    births: dict[str, Sent] = field(default_factory=dict)
+    """The newest birth of each device, announced again after a lost connection."""
+
+
+def play(
+    scenario: Scenario,
+    mqtt_url: str,
+    *,
+    speed: float | None = None,
+    bridges: int = 1,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    staff: Callable[[int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Totals:
+    """Publish the whole scenario; returns when the last clock is confirmed or `stop` is set.
+
+    `speed` bounds the pace to so many virtual seconds a second; None is as fast as the pipeline takes it. `bridges` is
+    the number of confirmations that make a clock confirmed. `staff` is called with the virtual time once a virtual day,
+    when every clock up to then is confirmed, and time stands still until it returns. A broker that cannot be reached
+    is waited for, and `on_progress` says so.
+    """
+    with selectors.DefaultSelector() as selector:
+        player = _Player(scenario, mqtt_url, selector, speed, bridges, on_progress, staff, stop or threading.Event())
+        return player.run()
+
+
+class _Player:
+    def __init__(
+        self,
+        scenario: Scenario,
+        url: str,
+        selector: selectors.BaseSelector,
+        speed: float | None,
+        bridges: int,
+        on_progress: Callable[[Progress], None],
+        staff: Callable[[int], None] | None,
+        stop: threading.Event,
+    ) -> None:
+        self._scenario = scenario
+        self._selector = selector
+        self._speed = speed
+        self._bridges = bridges
+        self._on_progress = on_progress
+        self._staff = staff
+        self._stop = stop
+        self._counts = _Counts()
+        self._at_ms = scenario.start_ms
+        self._started_s = 0.0
+        self._kept_up_s = 0.0
+        self._told_s = 0.0
+        self._wills: set[str] = set()
+        self._confirmed_ms: dict[str, int] = {}
+        self._clocks: dict[int, dict[str, int]] = {}
+        """Clocks that are not confirmed, and the place of each in what every gateway has sent."""
+        self._clocks_lost = False
+        gateways = scenario.fleet.gateways()
+        self._control = Line(
+            "simulator-clock",
+            url,
+            selector,
+            subscriptions=[(CLOCK_CONFIRMED_TOPIC, 1), *((state_topic(gateway_id), 1) for gateway_id in gateways)],
+            on_message=self._control_message,
+            on_restored=self._control_restored,
+        )
+        self._gateway_of_topic = {state_topic(gateway_id): gateway_id for gateway_id in gateways}
+        self._device_of_topic = {confirmed_topic(m.device_id): m.device_id for m in scenario.fleet.machines}
+        self._gateways = {gateway_id: self._gateway(gateway_id, url) for gateway_id in gateways}
+
+    def run(self) -> Totals:
+        self._started_s = time.monotonic()
+        next_clock_ms = self._scenario.start_ms
+        try:
+            self._control.open(self._started_s)
+            self._serve_until(lambda: self._control.ready, "the broker")
+            for publication in self._scenario.publications():
+                while publication.at_ms >= next_clock_ms:
+                    self._clock(next_clock_ms)
+                    next_clock_ms += CLOCK_MS
+                self._pace(publication.at_ms)
+                self._carry_out(publication)
+            while next_clock_ms <= self._scenario.end_ms:
+                self._clock(next_clock_ms)
+                next_clock_ms += CLOCK_MS
+            self._serve_until(lambda: not self._clocks, "a bridge to confirm the clock")
+        except _Stopped:
+            pass
+        finally:
+            for gateway in self._gateways.values():
+                gateway.line.close()
+            self._control.close()
+        self._tell("", 0.0)
+        return self._totals()
+
+    def _gateway(self, gateway_id: str, url: str) -> _Gateway:
+        topics = [
+            (confirmed_topic(machine.device_id), 0)
+            for machine in self._scenario.fleet.machines
+            if machine.gateway_id == gateway_id
+        ]
+        return _Gateway(
+            Line(
+                gateway_id,
+                url,
+                self._selector,
+                subscriptions=topics,
+                on_message=lambda topic, payload: self._confirmed(gateway_id, topic, payload),
+                on_restored=lambda line: self._gateway_restored(gateway_id, line),
+            )
+        )
+
+    def _clock(self, at_ms: int) -> None:
+        """Publish one clock when everything before it is over, and wait until it may be followed by more."""
+        self._serve_until(self._all_settled, "the broker to acknowledge")
+        self._serve_until(lambda: not self._wills, "last wills")
+        self._pace(at_ms)
+        self._at_ms = at_ms
+        self._clocks[at_ms] = {gateway_id: gateway.kept.mark() for gateway_id, gateway in self._gateways.items()}
+        self._control.publish(_clock_message(at_ms))
+        self._serve_until(self._all_settled, "the broker to acknowledge the clock")
+        due = self._staff is not None and at_ms % _DAY_MS == STAFF_HOUR_UTC * _HOUR_MS
+        bound = 0 if due else CLOCKS_UNCONFIRMED - 1
+        self._serve_until(lambda: len(self._clocks) <= bound, "a bridge to confirm the clock")
+        if due and self._staff is not None:
+            self._staff(at_ms)
+        if time.monotonic() - self._told_s >= _PROGRESS_EVERY_S:
+            self._tell("", 0.0)
+
+    def _carry_out(self, publication: Publication) -> None:
+        gateway = self._gateways[publication.gateway_id]
+        kind, body = publication.kind, publication.body
+        if kind == "join":
+            assert isinstance(body, State)
+            will = Sent(publication.topic, encode(State(body.device, "offline", body.boot)), True)
+            gateway.line.open(time.monotonic(), will)
+            self._serve_until(lambda: gateway.line.ready, "the broker to accept a gateway")
+            return
+        if kind == "cut":
+            self._serve_until(lambda: gateway.line.settled, "the broker to acknowledge")
+            self._wills.add(publication.gateway_id)
+            gateway.line.cut()
+            self._counts.wills += 1
+            return
+        sent = Sent(
+            publication.topic,
+            encode(body),
+            publication.retain,
+            publication.device_id,
+            publication.boot,
+            0 if kind == "birth" else publication.seq,
+        )
+        if kind == "birth":
+            gateway.births[publication.device_id] = sent
+        gateway.kept.add(sent)
+        gateway.line.publish(sent)
+        self._count(publication)
+
+    def _count(self, publication: Publication) -> None:
+        counts = self._counts
+        match publication.kind:
+            case "telemetry":
+                counts.messages += 1
+                counts.readings += publication.readings
+                counts.faults += publication.readings == 0
+            case "birth":
+                counts.births += 1
+            case "duplicate":
+                counts.duplicates += 1
+            case "malformed":
+                counts.malformed += 1
+
+    def _all_settled(self) -> bool:
+        return self._control.settled and all(gateway.line.settled for gateway in self._gateways.values())
+
+    def _pace(self, at_ms: int) -> None:
+        """Wait, serving the connections, until the wall clock has come as far as `speed` allows."""
+        if self._speed is None:
+            return
+        due_s = self._started_s + (at_ms - self._scenario.start_ms) / 1000 / self._speed
+        while (left_s := due_s - time.monotonic()) > _SHORT_S:
+            self._serve(left_s)
+
+    def _serve_until(self, condition: Callable[[], bool], waiting_for: str) -> None:
+        began_s: float | None = None
+        while not condition():
+            self._serve(0.05)
+            now_s = time.monotonic()
+            began_s = began_s or now_s
+            waited_s = now_s - began_s
+            if waited_s > _SAY_AFTER_S and now_s - self._told_s >= _PROGRESS_EVERY_S:
+                self._tell(waiting_for, waited_s)
+
+    def _serve(self, timeout_s: float) -> None:
+        if self._stop.is_set():
+            raise _Stopped
+        for key, events in self._selector.select(min(timeout_s, 0.05)):
+            line: Line = key.data
+            line.serve(events, time.monotonic())
+        now_s = time.monotonic()
+        if now_s - self._kept_up_s > _SHORT_S * 25:
+            self._kept_up_s = now_s
+            self._control.keep(now_s)
+            for gateway in self._gateways.values():
+                gateway.line.keep(now_s)
+        if self._clocks_lost and self._all_settled():
+            self._clocks_lost = False
+            for at_ms in self._clocks:
+                self._control.publish(_clock_message(at_ms))
+
+    def _control_message(self, topic: str, payload: bytes) -> None:
+        if (gateway_id := self._gateway_of_topic.get(topic)) is not None:
+            if msgspec.json.decode(payload, type=State).state == "offline":
+                self._wills.discard(gateway_id)
+            return
+        told = msgspec.json.decode(payload, type=_ClockConfirmed)
+        self._confirmed_ms[told.source] = max(told.at, self._confirmed_ms.get(told.source, told.at))
+        if len(self._confirmed_ms) < self._bridges:
+            return
+        by_all_ms = sorted(self._confirmed_ms.values(), reverse=True)[self._bridges - 1]
+        done = [at_ms for at_ms in self._clocks if at_ms <= by_all_ms]
+        for at_ms in done:
+            marks = self._clocks.pop(at_ms)
+            if at_ms == done[-1]:
+                for gateway_id, mark in marks.items():
+                    self._gateways[gateway_id].kept.confirmed_before(mark)
+
+    def _confirmed(self, gateway_id: str, topic: str, payload: bytes) -> None:
+        told = msgspec.json.decode(payload, type=_Confirmed)
+        self._gateways[gateway_id].kept.confirmed(self._device_of_topic[topic], told.boot, told.first, told.seq)
+
+    def _control_restored(self, _line: Line) -> None:
+        """A broker that starts again has forgotten clocks and wills: the clocks follow once all else is settled."""
+        self._clocks_lost = True
+        self._wills.clear()
+
+    def _gateway_restored(self, gateway_id: str, line: Line) -> None:
+        gateway = self._gateways[gateway_id]
+        kept = gateway.kept.messages()
+        known = {id(sent) for sent in kept}
+        for sent in [*(birth for birth in gateway.births.values() if id(birth) not in known), *kept]:
+            line.publish(sent)
+            self._counts.sent_again += 1
+
+    def _tell(self, waiting_for: str, waited_s: float) -> None:
+        self._told_s = time.monotonic()
+        self._on_progress(
+            Progress(self._at_ms, self._counts.messages, self._counts.readings, waiting_for, round(waited_s, 1))
+        )
+
+    def _totals(self) -> Totals:
+        counts = self._counts
+        return Totals(
+            until_ms=self._at_ms,
+            messages=counts.messages,
+            readings_published_unique=counts.readings,
+            faults=counts.faults,
+            births=counts.births,
+            wills=counts.wills,
+            duplicates=counts.duplicates,
+            malformed_sent=counts.malformed,
+            sent_again=counts.sent_again,
+        )
+
+
+def _clock_message(at_ms: int) -> Sent:
+    return Sent(CLOCK_TOPIC, msgspec.json.encode({"at": at_ms}), False)

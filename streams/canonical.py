@@ -1,0 +1,45 @@
+"""A canonical dump of state: plain values, so that two states can be compared.
+
+Pickles cannot be: equal River models pickle to other bytes after one load, and shared references show.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def canonical(value: Any) -> Any:
+    """Return `value` as nested dicts, lists and scalars; equal states give equal dumps, whatever their history.
+
+    Objects become their class name and attributes, mappings sorted pairs, sets sorted lists.
+    """
+    match value:
+        case None | bool() | int() | float() | str() | bytes():
+            return value
+        case np.generic():
+            return value.item()
+        case np.ndarray():
+            return value.tolist()
+        case Mapping():
+            return sorted(([canonical(key), canonical(item)] for key, item in value.items()), key=repr)
+        case list() | tuple() | deque():
+            return [canonical(item) for item in value]
+        case set() | frozenset():
+            return sorted((canonical(item) for item in value), key=repr)
+        case type():
+            return value.__qualname__
+    if callable(value) and hasattr(value, "__qualname__"):
+        return value.__qualname__
+    return [type(value).__qualname__, canonical(_attributes(value))]
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    names = dict.fromkeys(
+        name
+        for owner in type(value).__mro__
+        for name in (*getattr(owner, "__struct_fields__", ()), *getattr(owner, "__slots__", ()))
+        if hasattr(value, name) and not name.startswith("__")
+    )
+    return {name: getattr(value, name) for name in names} | getattr(value, "__dict__", {})

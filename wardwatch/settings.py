@@ -1,0 +1,99 @@
+"""All settings, from `WARDWATCH_*` variables and a TOML file; a bad one is named with where it came from."""
+
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+FILE_VARIABLE = "WARDWATCH_CONFIG"
+DEFAULT_FILE = Path("wardwatch.toml")
+PREFIX = "WARDWATCH_"
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message names it and where it came from. Exit status 2."""
+
+
+class Settings(BaseSettings):
+    """What can be set; the defaults run everything on this machine, listening on loopback."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    data: Path = Field(Path(".data/local"), description="folder of all that a run leaves: log, cluster, log files")
+    parts: Path | None = Field(None, description="folder of fetched programs; several data folders may share it")
+    mqtt_url: str | None = Field(None, description="mqtt://HOST:PORT of a running broker; none: start one")
+    database_url: str | None = Field(None, description="postgresql://… with TimescaleDB; none: start one")
+    catalogue: Path | None = Field(None, description="folder of further catalogue files (TOML)")
+    partitions: int = Field(2, ge=1, le=4096, description="partitions of the log; fixed once the log exists")
+    source: str = Field("bridge-1", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="name of this bridge")
+    clock: Literal["wall", "simulated"] = Field("wall", description="simulated: time comes from the simulator's clock")
+    max_readings: int = Field(2000, ge=1, le=100_000, description="readings in one record of the log")
+    flush_ms: int = Field(20, ge=1, le=10_000, description="longest wait for more before a record is written")
+    confirm_interval_ms: int = Field(1000, ge=0, description="least time between two confirmations to one device")
+    snapshot_every_s: float = Field(30.0, gt=0, description="time between two snapshots of a partition")
+    log_max_mb: int = Field(10_000, ge=1, description="size that the log may keep")
+    log_max_days: float = Field(7.0, gt=0, description="age that the log may keep")
+    deliver: dict[str, str] = Field({}, description="Apprise URL for each audience; '*' for all others")
+    language: Literal["en", "zh"] = Field("en", description="language of texts for people")
+    grafana_url: str | None = Field(None, description="address of Grafana")
+    grafana_token: str | None = Field(None, description="service account token for Grafana", repr=False)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over variables, variables over the file."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
+
+    @property
+    def log_file(self) -> Path:
+        """The embedded log."""
+        return self.data / "log.sqlite"
+
+
+def settings_file() -> Path:
+    """The TOML file: named by `WARDWATCH_CONFIG`, else `wardwatch.toml` here, if there is one."""
+    return Path(os.environ.get(FILE_VARIABLE, DEFAULT_FILE))
+
+
+def load_settings(**given: Any) -> Settings:
+    """Read the settings; `given` are those from the command line (None: not given).
+
+    Raises:
+        SettingsError: one of them cannot be used.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    if FILE_VARIABLE in os.environ and not settings_file().is_file():
+        raise SettingsError(f"{FILE_VARIABLE} names {settings_file()}, which is not there")
+    try:
+        return Settings(**given)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{settings_file()}: {error}") from error
+    except ValidationError as error:
+        lines = [f"{_origin(str(each['loc'][0]), given)}: {each['msg']}" for each in error.errors()]
+        raise SettingsError("\n".join(lines)) from error
+
+
+def _origin(name: str, given: dict[str, Any]) -> str:
+    variable = PREFIX + name.upper()
+    if name in given:
+        return f"--{name.replace('_', '-')}"
+    return variable if variable in os.environ else f"{name} in {settings_file()}"
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Return the settings as variables for a child process."""
+    plain = settings.model_dump(mode="json", exclude_none=True)
+    return {
+        PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value) for name, value in plain.items()
+    }
