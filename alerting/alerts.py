@@ -29,6 +29,8 @@ from schema.rows import AlertEventRow, AlertRow, Row
 
 _REMEMBERED_MS = 14 * 86_400_000
 """Alerts that are over can still be judged by people this long; those of an open order until it is closed."""
+_FAILED_MS = 30 * 86_400_000
+"""A device that was never seen to boot again is taken for repaired, or gone, after this long."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -129,6 +131,9 @@ class AlertBook:
             if (alert.work_order_id or "") in open_orders or (alert.resolved_ms or 0) + _REMEMBERED_MS > now_ms
         }
         self._sites = {site: until for site, until in self._sites.items() if until is None or until > now_ms}
+        for device_id, failed in list(self._failed.items()):
+            if max(failed.values()) + _FAILED_MS < now_ms:
+                del self._failed[device_id]
 
     def find(self, alert_id: str) -> Alert | None:
         """The alert, open or remembered."""
@@ -202,7 +207,9 @@ class AlertBook:
         rose = before is not None and rank(alert.severity) > rank(before.severity)
         if transition.to_state == "firing" and not shade.by and (not told or rose):
             alert = replace(alert, told_ms=max(now_ms, transition.at_ms), steps=0)
-            rows.append(alert_message(alert, "alert_worse" if told else "alert_fired", transition.at_ms, self._directory))
+            rows.append(
+                alert_message(alert, "alert_worse" if told else "alert_fired", transition.at_ms, self._directory)
+            )
         if transition.to_state == "resolved" and transition.from_state != "resolved":
             rows += self._over_now(alert, policy, transition)
         elif alert.state == "resolved":

@@ -66,11 +66,13 @@ def needs(alert: Alert, model: str, catalogue: Catalogue) -> Needs:
     return Needs(tuple(part for part in entry.parts if part in asked), skill)
 
 
-def suggest(
-    skill: str, region: str, technicians: Mapping[str, Technician], load: Mapping[str, int]
-) -> str:
+def suggest(skill: str, region: str, technicians: Mapping[str, Technician], load: Mapping[str, int]) -> str:
     """Id of the technician with the skill who is near, has the fewest open orders, and comes first by id; or empty."""
     able = [each for each in technicians.values() if skill in each.skills]
-    return min(
-        able, key=lambda each: (each.region != region, load.get(each.technician_id, 0), each.technician_id)
-    ).technician_id if able else ""
+    return (
+        min(
+            able, key=lambda each: (each.region != region, load.get(each.technician_id, 0), each.technician_id)
+        ).technician_id
+        if able
+        else ""
+    )

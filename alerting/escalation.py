@@ -6,9 +6,7 @@ from alerting.lifecycle import Alert
 from alerting.policy import HOUR_MS
 from schema.findings import Severity
 
-Audience = Literal[
-    "service", "service_manager", "account_manager", "regional_manager", "sales_director", "executive"
-]
+Audience = Literal["service", "service_manager", "account_manager", "regional_manager", "sales_director", "executive"]
 
 
 class Step(NamedTuple):

@@ -221,7 +221,7 @@ def _end_if_kept_below(alert: Alert, at_ms: int, policy: Policy) -> tuple[Alert,
     keep_ms = policy.stretched(policy.keep_ms, alert.flaps)
     if alert.below_ms is None or at_ms - alert.below_ms < keep_ms:
         return alert, None
-    return _end(alert, at_ms, f"below {policy.resolve_below:g}" + (f" for {duration(keep_ms)}" if keep_ms else ""))
+    return _end(alert, at_ms, f"gone for {duration(keep_ms)}" if keep_ms else "gone")
 
 
 def _closed(alert: Alert, signal: Closed) -> tuple[Alert, Transition | None]:

@@ -6,8 +6,8 @@ import msgspec
 from msgspec.structs import replace
 
 from schema.commands import RepairOutcome
-from schema.rows import WorkOrderEventRow, WorkOrderRow
 from schema.ids import derived_id
+from schema.rows import WorkOrderEventRow, WorkOrderRow
 
 OrderState = Literal["open", "assigned", "in_progress", "done"]
 Priority = Literal["P1", "P2", "P3", "P4"]

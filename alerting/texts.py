@@ -18,11 +18,10 @@ class Text(NamedTuple):
 @cache
 def _texts() -> Mapping[str, Text]:
     raw = msgspec.toml.decode(files("alerting").joinpath("texts.toml").read_bytes())
-    texts = {}
-    for name, entry in raw.items():
-        for key, each in {name: entry}.items() if "en" in entry else {f"{name}.{k}": v for k, v in entry.items()}.items():
-            texts[key] = Text(each["en"], each["zh"])
-    return texts
+    entries = {name: entry for name, entry in raw.items() if "en" in entry}
+    for group in raw.keys() - entries.keys():
+        entries |= {f"{group}.{name}": entry for name, entry in raw[group].items()}
+    return {key: Text(entry["en"], entry["zh"]) for key, entry in entries.items()}
 
 
 def text(key: str, **values: object) -> Text:

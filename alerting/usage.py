@@ -10,6 +10,9 @@ import msgspec
 
 WINDOW_DAYS = 7
 """Whole weeks, so that weekends weigh the same on every day."""
+CAUTION = 0.5
+"""Standard errors of doubt given to the customer. Of 300 simulated customers with 5 devices of 5 uses a day who stay, none
+reaches yellow in 8 weeks (2 without it), and of as many who leave by a ramp 99 % are seen in time (92 % with 1.0)."""
 _BETWEEN_DEVICES = 0.15
 """Standard deviation of a device's own way, apart from its customer's: work moves between rooms. It keeps one busy
 analyser from speaking for the whole customer."""
@@ -39,7 +42,7 @@ class UsageScore(msgspec.Struct, frozen=True):
     """Use over the last week, against what is usual."""
 
     score: float
-    """0 to 100: the share of its usual use that the customer has kept, at least (a bound, not the estimate)."""
+    """0 to 100: the share of its usual use that the customer has kept, doubts counted in its favour."""
     ratio: float
     """Observed over expected, shrunk towards 1 by as much as a few counts deserve."""
     error: float
@@ -55,9 +58,9 @@ class UsageRecord:
     """Use of one customer's devices over the last week, and how much its counts disperse.
 
     The ratio of each device is R = (O + k) / (E + k) with k the dispersion: no evidence means no change. Devices are
-    weighed as in a random-effects meta-analysis (DerSimonian and Laird 1986), w = 1 / (k / E + 0.15²), because devices go their
-    own ways besides their customer. Counts disperse by k >= 1 times Poisson's variance, learned from days that are
-    two weeks old and thus not part of the question. Score = 100 (R + standard error), at most 100.
+    weighed as in a random-effects meta-analysis (DerSimonian and Laird 1986), w = 1 / (k / E + 0.15²), because devices
+    go their own ways besides their customer. Counts disperse by k >= 1 times Poisson's variance, learned from days
+    that are two weeks old and thus not part of the question. Score = 100 (R + CAUTION x its standard error), at most 100.
 
     Memory: two weeks of days for each device.
     """
@@ -110,7 +113,7 @@ def _pooled(totals: Sequence[tuple[float, float]], dispersion: float, dark: int)
     )
     error = math.sqrt(variance + (_BETWEEN_WEEKS * ratio) ** 2)
     return UsageScore(
-        score=min(100.0, 100 * (ratio + error)),
+        score=min(100.0, 100 * (ratio + CAUTION * error)),
         ratio=ratio,
         error=error,
         observed=sum(observed for observed, _ in totals),

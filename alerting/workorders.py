@@ -45,7 +45,9 @@ class OrderBook:
             return self._new(alert, wanted, now_ms)
         return self._attach(order, alert, wanted, now_ms)
 
-    def advance(self, order: Order, step: Assigned | Started | Done, actor: str, comment: str) -> tuple[Order, list[Row]] | str:
+    def advance(
+        self, order: Order, step: Assigned | Started | Done, actor: str, comment: str
+    ) -> tuple[Order, list[Row]] | str:
         """Take a step that somebody asked for; or why it cannot be taken."""
         after = advance(order, step)
         if isinstance(after, str):

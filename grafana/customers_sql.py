@@ -2,7 +2,7 @@
 
 # ruff: noqa: S608 - what is put into SQL are constants of this package; values come from Grafana's own quoting
 
-from grafana.query import FROM, TO, alert_is_up, flag_is_open, order_is_open, readable
+from grafana.query import FROM, TO, alert_is_up, facts, flag_is_open, order_is_open, readable
 
 LATEST = f"""(SELECT DISTINCT ON (customer_id) * FROM customer_health WHERE at <= {TO} ORDER BY customer_id, at DESC)"""
 """The newest health of each customer at the end of the range."""
@@ -28,9 +28,9 @@ def at_level(level: str) -> str:
 
 
 FLAGS = f"""
-SELECT f.level, c.name AS customer, c.customer_id, f.decline_pct AS decline, h.health, h.usage, h.service,
-    f.state, f.raised_at AS raised, f.owner_role AS role, f.owner, f.intervention, {readable("f.evidence")} AS evidence,
-    c.segment, c.region
+SELECT f.level, c.name AS customer, c.customer_id, coalesce(h.decline_pct, f.decline_pct) AS decline,
+    h.health, h.usage, h.service, f.state, f.raised_at AS raised, replace(f.owner_role, '_', ' ') AS role, f.owner,
+    replace(f.intervention, '_', ' ') AS intervention, {readable("f.evidence")} AS evidence, c.region
 FROM churn_flags f
 JOIN customers c ON c.customer_id = f.customer_id
 LEFT JOIN {LATEST} h ON h.customer_id = f.customer_id
@@ -118,14 +118,14 @@ ORDER BY change NULLS LAST, device
 """
 
 EVIDENCE = f"""
-SELECT replace(e.key, '_', ' ') AS what, e.value #>> '{{}}' AS value
+SELECT e.what, e.value
 FROM (
     SELECT f.evidence, 0 AS place, f.raised_at AS at FROM churn_flags f
     WHERE f.customer_id = ${{customer:sqlstring}} AND {flag_is_open(TO)}
     UNION ALL
     SELECT h.evidence, 1, h.at FROM {LATEST} h WHERE h.customer_id = ${{customer:sqlstring}}
     ORDER BY place, at DESC LIMIT 1
-) newest, jsonb_each(newest.evidence) e
+) newest CROSS JOIN LATERAL {facts("newest.evidence")} e
 ORDER BY 1
 """
 

@@ -2,7 +2,7 @@
 
 # ruff: noqa: S608 - what is put into SQL are constants of this package; values come from Grafana's own quoting
 
-from grafana.query import FROM, STEP, TO, alert_concerns, alert_is_up
+from grafana.query import FROM, STEP, TO, alert_concerns, alert_is_up, readable
 
 CHOSEN = "d.model IN (${model:sqlstring}) AND d.customer_id IN (${customer:sqlstring})"
 """Predicate: the device (alias d) is of the chosen models and customers."""
@@ -113,7 +113,7 @@ ALERTS_UP = f"""
 SELECT a.severity, coalesce(d.device_id, '') AS device, coalesce(d.model, 'site') AS model, a.detector, a.subsystem,
     CASE WHEN a.acknowledged_at <= {TO} THEN 'acknowledged' ELSE 'firing' END AS state,
     a.onset_at AS since, round(a.score::numeric, 2)::float8 AS score,
-    coalesce(a.evidence ->> 'advice', '') AS advice, coalesce(o.number, '') AS "work order",
+    {readable("a.evidence")} AS evidence, replace(a.evidence ->> 'advice', '_', ' ') AS advice, o.number AS "work order",
     c.name AS customer, c.customer_id, a.suppressed_by AS "held back"
 FROM alerts a
 JOIN customers c ON c.customer_id = a.customer_id

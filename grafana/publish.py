@@ -1,7 +1,8 @@
 """The boards as files, as dashboards of a Grafana server, and as addresses for people."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -96,13 +97,18 @@ def apply(url: str, credential: str | tuple[str, str], database: DatabaseSetting
         GrafanaError: see the class; what was done before that step stays.
     """
     api = _connect(url, credential)
-    _step("data source", lambda: _put_data_source(api, database))
-    _step("folder", lambda: _put_folder(api))
-    placed = []
-    for uid, board in boards().items():
-        _step(f"board {uid}", lambda board=board: _put_board(api, board))  # type: ignore[misc]
-        placed.append((board["title"], f"{url.rstrip('/')}/d/{uid}"))
-    return placed
+    made = boards()
+    try:
+        with _named("data source"):
+            _put_data_source(api, database)
+        with _named("folder"):
+            _put_folder(api)
+        for uid, board in made.items():
+            with _named(f"board {uid}"):
+                _put_board(api, board)
+    finally:
+        api.client.s.close()
+    return [(board["title"], f"{url.rstrip('/')}/d/{uid}") for uid, board in made.items()]
 
 
 def _connect(url: str, credential: str | tuple[str, str]) -> Any:
@@ -120,9 +126,10 @@ def _connect(url: str, credential: str | tuple[str, str]) -> Any:
     )
 
 
-def _step(what: str, do: Callable[[], None]) -> None:
+@contextmanager
+def _named(what: str) -> Iterator[None]:
     try:
-        do()
+        yield
     except GrafanaException as error:
         raise GrafanaError(f"Grafana refuses the {what}: {error.message}") from error
     except RequestException as error:

@@ -74,12 +74,28 @@ def alert_concerns(device: str = "d", alert: str = "a") -> str:
     )
 
 
+def facts(evidence: str) -> str:
+    """Table expression: the plain values of a JSON object and of the objects in it, as rows of `what` and `value`.
+
+    Lists, and what is written for machines (versions, instants in ms, translations), are left out.
+    """
+    return f"""(
+    SELECT replace(concat_ws(' ', outer_.key, inner_.key), '_', ' ') AS what,
+        CASE jsonb_typeof(v) WHEN 'number' THEN trim_scale(round((v #>> '{{}}')::numeric, 2))::text
+            ELSE replace(v #>> '{{}}', '_', ' ') END AS value
+    FROM jsonb_each({evidence}) outer_
+    LEFT JOIN LATERAL jsonb_each(
+        CASE jsonb_typeof(outer_.value) WHEN 'object' THEN outer_.value ELSE '{{}}' END
+    ) inner_ ON true
+    CROSS JOIN LATERAL coalesce(inner_.value, outer_.value) v
+    WHERE jsonb_typeof(v) IN ('string', 'number', 'boolean')
+        AND NOT outer_.key = ANY (ARRAY['version', 'advice', 'advice_zh', 'features', 'last_heard', 'expected_interval_ms'])
+)"""
+
+
 def readable(evidence: str) -> str:
-    """Expression: the plain values of a JSON object as `key: value` for people."""
-    return (
-        f"(SELECT string_agg(replace(e.key, '_', ' ') || ': ' || (e.value #>> '{{}}'), ' · ' ORDER BY e.key) "
-        f"FROM jsonb_each({evidence}) e WHERE jsonb_typeof(e.value) IN ('string', 'number', 'boolean'))"
-    )
+    """Expression: the facts of the evidence in one line."""
+    return f"(SELECT string_agg(f.what || ' ' || f.value, ', ' ORDER BY f.what) FROM {facts(evidence)} f)"
 
 
 CALENDAR = """

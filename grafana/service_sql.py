@@ -22,9 +22,9 @@ WHERE {ALERT_CHOSEN} AND a.fired_at IS NOT NULL AND $__timeFilter(a.acknowledged
 TIME_TO_REPAIR = f"""
 SELECT avg(extract(epoch FROM o.done_at - coalesce(first_alert.fired_at, o.opened_at)))::float8 AS "time to repair"
 FROM work_orders o
-LEFT JOIN LATERAL (
-    SELECT min(a.fired_at) AS fired_at FROM alerts a WHERE a.work_order_id = o.work_order_id
-) first_alert ON true
+LEFT JOIN (
+    SELECT work_order_id, min(fired_at) AS fired_at FROM alerts WHERE work_order_id IS NOT NULL GROUP BY 1
+) first_alert ON first_alert.work_order_id = o.work_order_id
 WHERE {CHOSEN} AND o.kind = 'corrective' AND {FOUND} AND $__timeFilter(o.done_at)
 """
 

@@ -6,8 +6,8 @@ not in the log, through a crash of this process too, and sends it again in order
 retained messages: births from before the first start of a bridge are not heard again, the next ones are.)
 
 In wall-clock time a tick says that everything up to it has come. A bridge without its broker, or with a backlog of it
-before itself, cannot say that: time would run ahead and every device seem silent. So after each connect the bridge sends
-itself a mark, which comes behind the backlog, and ticks only from the mark to the loss of the connection.
+before itself, cannot say that: time would run ahead and every device seem silent. So after each connect the bridge
+sends itself a mark, which comes behind the backlog, and ticks only from the mark to the loss of the connection.
 """
 
 import ssl
@@ -70,11 +70,13 @@ class Bridge:
         self._directory = directory
         self._append = append
         self._last_ticks = last_ticks
+        self._address = _address(config.mqtt_url)
         self._intake = Intake(max_count=config.queue_count, max_bytes=config.queue_bytes)
         self._mark_topic = f"{MQTT_ROOT}/_bridge/{config.source}"
         self._connection = 0
         self._connected = False
-        self._caught_up = 0
+        self._mark = b""
+        self._caught_up = False
         self._connection_lock = threading.Lock()
         self._client = self._make_client()
 
@@ -89,10 +91,10 @@ class Bridge:
         What the queue still holds is left to the broker, which sends it again.
         """
         writer = self._make_writer(stop)
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho has not typed it
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
-        host, port = _address(self._config.mqtt_url)
+        host, port = self._address
         try:
             writer.start()
             self._client.connect_async(host, port, KEEPALIVE_S, clean_start=False, properties=properties)
@@ -113,14 +115,19 @@ class Bridge:
         while not stop.is_set():
             for arrival in self._intake.take(SLICE, timeout_s=writer.patience_s()):
                 if arrival.topic == self._mark_topic:
-                    self._caught_up = arrival.connection
-                    self._acknowledge([arrival])
+                    self._see_mark(arrival)
                 else:
                     writer.take(arrival)
-            writer.act(may_tick=self._connected and self._caught_up == self._connection)
+            writer.act(may_tick=self._caught_up)
             if time.monotonic() >= summary_at_s:
                 summary_at_s = time.monotonic() + SUMMARY_EVERY_S
                 _log.info("summary", connected=self._connected, queued=self.queued, **self.stats.as_dict())
+
+    def _see_mark(self, arrival: Arrival) -> None:
+        self._acknowledge([arrival])
+        with self._connection_lock:
+            if arrival.connection == self._connection and arrival.payload == self._mark:
+                self._caught_up = True
 
     def _make_writer(self, stop: threading.Event) -> Writer:
         config = self._config
@@ -171,6 +178,7 @@ class Bridge:
         with self._connection_lock:
             self._connection += 1
             self._connected = True
+            self._mark = str(time.time_ns()).encode()  # one of an earlier connection may still be under way
         _log.info("connected", url=_without_password(self._config.mqtt_url), session_present=flags.session_present)
         own = CLOCK_TOPIC if self._config.clock == "simulated" else self._mark_topic
         no_retained = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
@@ -179,7 +187,7 @@ class Bridge:
             + [(own, no_retained)]
         )
         if own == self._mark_topic:
-            client.publish(self._mark_topic, str(self._connection), qos=1)
+            client.publish(self._mark_topic, self._mark, qos=1)
 
     def _on_connect_fail(self, _client: Client, _userdata: Any) -> None:
         _log.warning("the broker cannot be reached", url=_without_password(self._config.mqtt_url))
@@ -194,7 +202,7 @@ class Bridge:
     ) -> None:
         with self._connection_lock:
             self._connection += 1
-            self._connected = False
+            self._connected = self._caught_up = False
         if reason.is_failure:
             _log.warning("disconnected", reason=str(reason))
 

@@ -29,17 +29,21 @@ _FIELD = re.compile(
 )
 """What a field is called, in small letters and without punctuation."""
 
-_UID = r"(?<![\d.])[0-2](?:\.(?:0|[1-9]\d*)){5,}"
-_TEXT = re.compile(
-    rf"{_UID}"
-    r"|\(00(?:08|10|20|40),\s?[0-9a-f]{4}\)"
+_IDENTIFIER = re.compile(
+    r"(?<![\d.])[0-2](?:\.(?:0|[1-9]\d*)){5,}"  # DICOM's unique identifiers; versions and addresses are shorter
     r"|\b[a-z]{2,}\^[a-z]{2,}"  # a person's name as DICOM writes it: DOE^JANE
+    r"|(?<!\d)[1-9]\d{5}(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01])\d{3}[\dx](?!\d)",  # a Chinese identity card
+    re.IGNORECASE,
+)
+_ANNOUNCED = re.compile(
+    r"\(00(?:08|10|20|40),\s?[0-9a-f]{4}\)"
     r"|\b(?:mrn|dob|ssn)\b[\s:#=]*\w"
     r"|\bpatient(?:'s)?[\s_-]*(?:id|name|no|nr|number|dob|sex|age)\b"
-    r"|(?<!\d)[1-9]\d{5}(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01])\d{3}[\dx](?!\d)"  # a Chinese identity card
     r"|(?:患者|病人)(?:姓名|编号|id)|姓名\s?[:：]|身份证|病历号|住院号",
     re.IGNORECASE,
 )
+"""Words in a text behind which a person's data stands."""
+
 _BYTES = re.compile(
     rb"patient|birth_?date|date_?of_?birth|medical_?record|accession_?n|(?:study|series|sop)_?instance"
     rb"|\"(?:mrn|dob|ssn)\"\s*:|\"00(?:08|10|20|40)[0-9a-f]{4}\"\s*:"
@@ -59,7 +63,7 @@ def suspicious(payload: bytes) -> bool:
 
 def names_a_person(text: str) -> bool:
     """Tell whether a text carries a DICOM identifier, a person's name in DICOM's form or a record number."""
-    return _TEXT.search(text) is not None
+    return _IDENTIFIER.search(text) is not None or _ANNOUNCED.search(text) is not None
 
 
 def find_in_tree(tree: Any, known: AbstractSet[str]) -> str | None:
@@ -96,6 +100,6 @@ def find_in_bytes(data: bytes) -> str | None:
 
 def _safe_name(name: str) -> str:
     """Return a field's name as it may be kept: short, printable, and not itself an identifier."""
-    if names_a_person(name):
+    if _IDENTIFIER.search(name) is not None:
         return "(name withheld)"
     return "".join(c if c.isprintable() else "?" for c in name[:NAME_LENGTH])

@@ -75,9 +75,7 @@ class _Planner:
     A block of devices is planned as if it were complete: a device that is added later changes nothing for the others.
     """
 
-    def __init__(
-        self, seed: int, fleet: Fleet, course: Course, catalogue: Catalogue, start_ms: int, days: int
-    ) -> None:
+    def __init__(self, seed: int, fleet: Fleet, course: Course, catalogue: Catalogue, start_ms: int, days: int) -> None:
         self._seed = seed
         self._fleet = fleet
         self._catalogue = catalogue
@@ -85,8 +83,10 @@ class _Planner:
         self._half_ms = days * DAY_MS // 2
         self._offset = int(stream(seed, "failure").integers(_WITHOUT_SIGNS))
         self._busy: dict[str, list[tuple[int, int]]] = {}
-        for fact in (*course.outages, *course.maintenances):
-            self._busy.setdefault(fact.site_id, []).append((fact.from_ms, fact.until_ms))
+        for outage in course.outages:
+            self._busy.setdefault(outage.site_id, []).append((outage.from_ms, outage.until_ms))
+        for works in course.maintenances:
+            self._busy.setdefault(works.site_id, []).append((works.from_ms, works.until_ms))
         self._unused_ms = {
             fact.customer_id: fact.onset_ms for fact in course.churn if fact.kind in ("stop", "withdrawn")
         }
@@ -137,8 +137,9 @@ class _Planner:
         subsystem, code = _failing(rng, self._catalogue[machine.model])
         for _attempt in range(20):
             rise_ms = self._rise_ms(rng)
-            low_ms = self._start_ms + max(half * self._half_ms, rise_ms + 8 * HOUR_MS)
-            high_ms = self._start_ms + (half + 1) * self._half_ms - 5 * HOUR_MS
+            margin_ms = min(8 * HOUR_MS, self._half_ms // 10)
+            low_ms = self._start_ms + max(half * self._half_ms, rise_ms + margin_ms)
+            high_ms = self._start_ms + (half + 1) * self._half_ms - margin_ms
             at_ms = round(rng.uniform(low_ms, high_ms))
             repaired_ms = at_ms + round(rng.uniform(6, 48) * HOUR_MS)
             from_ms = at_ms - (rise_ms if has_signs else 0)
@@ -150,6 +151,7 @@ class _Planner:
                     customer_id=machine.customer_id,
                     subsystem=subsystem,
                     code=code,
+                    part_ids=self._catalogue[machine.model].faults[code].parts,
                     at_ms=at_ms,
                     repaired_ms=repaired_ms,
                     precursor_ms=from_ms if has_signs else None,
@@ -165,7 +167,7 @@ class _Planner:
         for _attempt in range(20):
             rise_ms = self._rise_ms(rng)
             lasts_ms = round(rise_ms * rng.uniform(0.45, 0.85))
-            fade_ms = round(rng.uniform(0.7, 1.5) * DAY_MS)
+            fade_ms = round(min(rng.uniform(0.7, 1.5) * DAY_MS, 0.3 * self._half_ms))
             low_ms = self._start_ms + half * self._half_ms
             from_ms = round(rng.uniform(low_ms, low_ms + self._half_ms - lasts_ms - fade_ms))
             peak_ms, until_ms = from_ms + lasts_ms, from_ms + lasts_ms + fade_ms

@@ -1,5 +1,6 @@
 """One MQTT connection driven from outside: many of them share one thread and one selector."""
 
+import contextlib
 import selectors
 import socket
 from collections.abc import Callable
@@ -77,8 +78,7 @@ class Line:
         self._wanted = False
         client, self._client = self._client, None
         if client is not None and (connection := client.socket()) is not None:
-            connection.shutdown(socket.SHUT_RDWR)
-            client.loop_read()
+            _break(connection, client)
         self._down()
 
     def close(self) -> None:
@@ -121,9 +121,7 @@ class Line:
         self._retry_at_s = None
         self._opened_at_s = now_s
         self._unacknowledged = 0
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, self.name, protocol=mqtt.MQTTv5, reconnect_on_failure=False
-        )
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, self.name, protocol=mqtt.MQTTv5, reconnect_on_failure=False)
         client.max_inflight_messages_set(0)
         client.max_queued_messages_set(0)
         client.connect_timeout = _GIVE_UP_S
@@ -150,8 +148,7 @@ class Line:
     def _lost(self, now_s: float) -> None:
         client, self._client = self._client, None
         if client is not None and (connection := client.socket()) is not None:
-            connection.shutdown(socket.SHUT_RDWR)
-            client.loop_read()
+            _break(connection, client)
         self._down()
         self._retry_at_s = now_s + self._retry_s * (0.75 + crc32(self.name.encode()) % 256 / 512)
         self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
@@ -198,7 +195,7 @@ class Line:
             self._unacknowledged -= 1
 
     def _arrived(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        self._on_message(message.topic, message.payload)
+        self._on_message(message.topic, bytes(message.payload))
 
     def _socket_opened(self, _client: mqtt.Client, _data: Any, connection: Any) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -206,3 +203,10 @@ class Line:
 
     def _socket_closed(self, _client: mqtt.Client, _data: Any, connection: Any) -> None:
         self._selector.unregister(connection)
+
+
+def _break(connection: Any, client: mqtt.Client) -> None:
+    """End a connection so that both sides notice: the broker finds it closed without a farewell, paho cleans up."""
+    with contextlib.suppress(OSError):  # the other side was quicker
+        connection.shutdown(socket.SHUT_RDWR)
+    client.loop_read()

@@ -19,9 +19,10 @@ def messages(scenario: Scenario) -> Iterator[Message]:
         receive_ms = clock_before(scenario, publication.at_ms)
         if publication.kind == "telemetry":
             yield _telemetry(scenario, scenario.track_of[publication.device_id], publication, receive_ms)
-        elif publication.kind in ("birth", "cut"):
-            kind = "birth" if publication.kind == "birth" else "will"
-            yield Message(publication.device_id, kind, publication.boot, 0, receive_ms, receive_ms)
+        elif publication.kind == "birth":
+            yield Message(publication.device_id, "birth", publication.boot, 0, receive_ms, receive_ms)
+        elif publication.kind == "cut":
+            yield Message(publication.device_id, "will", publication.boot, 0, receive_ms, receive_ms)
 
 
 def _telemetry(scenario: Scenario, track: Track, publication: Publication, receive_ms: int) -> Message:
@@ -29,9 +30,9 @@ def _telemetry(scenario: Scenario, track: Track, publication: Publication, recei
     assert isinstance(body, Telemetry)
     metrics = scenario.catalogue[track.machine.model].metrics
     readings = sorted(
-        Reading(ts_ms, name, metrics[name].quantise(value)) for name, pairs in body.series.items() for ts_ms, value in pairs
+        Reading(ts_ms, name, metrics[name].quantise(value))
+        for name, pairs in body.series.items()
+        for ts_ms, value in pairs
     )
     faults = tuple(Fault(fault.ts, fault.code, fault.severity, fault.subsystem, fault.text) for fault in body.faults)
-    return Message(
-        body.device, "telemetry", body.boot, body.seq, body.sent, receive_ms, tuple(readings), faults
-    )
+    return Message(body.device, "telemetry", body.boot, body.seq, body.sent, receive_ms, tuple(readings), faults)

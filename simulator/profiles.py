@@ -111,14 +111,13 @@ def week_profile(seed: int, device_index: int, model: str) -> npt.NDArray[np.flo
     profile = PROFILES[model]
     rng = stream(seed, "week", device_index)
     opens, closes = profile.open_h
-    hours = np.arange(168) % 24 + 0.5
+    hours: npt.NDArray[np.float64] = np.arange(168, dtype=np.float64) % 24 + 0.5
     shift = rng.uniform(-0.8, 0.8)
-    inside = _rises(hours - opens - shift) * _rises(closes + shift - hours)
+    inside = np.multiply(_rises(hours - opens - shift), _rises(closes + shift - hours))
     lunch = 1 - 0.25 * np.exp(-(((hours - 12.5 - shift) / 0.8) ** 2))
     shape = profile.night + (1 - profile.night) * (inside * lunch if closes - opens < 24 else np.ones(168))
     shape *= np.where(np.arange(168) < 120, 1.0, profile.weekend * rng.uniform(0.85, 1.15))
-    weekdays = np.repeat(rng.normal(1, 0.04, 7), 24)
-    shape = shape * weekdays
+    shape *= np.repeat(rng.normal(1, 0.04, 7), 24)
     return np.asarray(shape / shape.mean(), np.float64)
 
 

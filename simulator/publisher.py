@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
@@ -53,7 +54,7 @@ class _Confirmed(msgspec.Struct):
     first: int = msgspec.field(name="from", default=1)
 
 
-class _Stopped(Exception):  # noqa: N818 - the end of a run, no error
+class _Stopped(Exception):
     """Somebody has asked the run to stop."""
 
 
@@ -126,6 +127,8 @@ class _Player:
         self._kept_up_s = 0.0
         self._told_s = 0.0
         self._wills: set[str] = set()
+        """Gateways whose last will has not been seen yet."""
+        self._will_of: dict[str, bytes] = {}
         self._confirmed_ms: dict[str, int] = {}
         self._clocks: dict[int, dict[str, int]] = {}
         """Clocks that are not confirmed, and the place of each in what every gateway has sent."""
@@ -208,6 +211,7 @@ class _Player:
         if kind == "join":
             assert isinstance(body, State)
             will = Sent(publication.topic, encode(State(body.device, "offline", body.boot)), True)
+            self._will_of[publication.gateway_id] = will.payload
             gateway.line.open(time.monotonic(), will)
             self._serve_until(lambda: gateway.line.ready, "the broker to accept a gateway")
             return
@@ -285,10 +289,12 @@ class _Player:
 
     def _control_message(self, topic: str, payload: bytes) -> None:
         if (gateway_id := self._gateway_of_topic.get(topic)) is not None:
-            if msgspec.json.decode(payload, type=State).state == "offline":
+            if payload == self._will_of[gateway_id]:
                 self._wills.discard(gateway_id)
             return
-        told = msgspec.json.decode(payload, type=_ClockConfirmed)
+        told = _decoded(payload, _ClockConfirmed)
+        if told is None:
+            return
         self._confirmed_ms[told.source] = max(told.at, self._confirmed_ms.get(told.source, told.at))
         if len(self._confirmed_ms) < self._bridges:
             return
@@ -301,8 +307,9 @@ class _Player:
                     self._gateways[gateway_id].kept.confirmed_before(mark)
 
     def _confirmed(self, gateway_id: str, topic: str, payload: bytes) -> None:
-        told = msgspec.json.decode(payload, type=_Confirmed)
-        self._gateways[gateway_id].kept.confirmed(self._device_of_topic[topic], told.boot, told.first, told.seq)
+        told = _decoded(payload, _Confirmed)
+        if told is not None:
+            self._gateways[gateway_id].kept.confirmed(self._device_of_topic[topic], told.boot, told.first, told.seq)
 
     def _control_restored(self, _line: Line) -> None:
         """A broker that starts again has forgotten clocks and wills: the clocks follow once all else is settled."""
@@ -336,6 +343,17 @@ class _Player:
             malformed_sent=counts.malformed,
             sent_again=counts.sent_again,
         )
+
+
+_Body = TypeVar("_Body")
+
+
+def _decoded(payload: bytes, shape: type[_Body]) -> _Body | None:
+    """What a confirmation says; None for what is none, which is nobody's confirmation."""
+    try:
+        return msgspec.json.decode(payload, type=shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def _clock_message(at_ms: int) -> Sent:

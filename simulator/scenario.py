@@ -130,9 +130,7 @@ class Scenario:
             for number, maintenance in enumerate(self.course.maintenances, 1)
         ]
         fleet = self.fleet
-        return Registry(
-            fleet.customers, fleet.sites, fleet.devices, fleet.technicians, fleet.parts, tuple(calendars)
-        )
+        return Registry(fleet.customers, fleet.sites, fleet.devices, fleet.technicians, fleet.parts, tuple(calendars))
 
     def registry_json(self) -> bytes:
         """The registry file."""
@@ -201,16 +199,16 @@ class _Writer:
         at_ms, device_id, gateway_id = entry.at_ms, entry.device_id, entry.gateway_id
         skew_ms = self._track.skew_ms
         if entry.kind == "birth":
-            boot = self._track.boots_ms[entry.index] + skew_ms
+            boot = self._track.boots_ms[entry.number] + skew_ms
             state = State(device_id, "online", boot, self._track.machine.firmware)
             topic = state_topic(device_id)
             return Publication(at_ms, "birth", gateway_id, device_id, topic, state, True, boot, 0, 0)
         if entry.kind == "malformed":
-            rng = stream(self._seed, "malformed", self._track.machine.index, entry.index)
-            boot = self._start_ms - (entry.index + 1) * DAY_MS
-            found = malformed_message(rng, device_id, self._model, at_ms, boot, entry.index)
+            rng = stream(self._seed, "malformed", self._track.machine.index, entry.number)
+            boot = self._start_ms - (entry.number + 1) * DAY_MS
+            found = malformed_message(rng, device_id, self._model, at_ms, boot, entry.number)
             return Publication(at_ms, "malformed", gateway_id, device_id, found.topic, found.payload, False, 0, 0, 0)
-        plan = self._track.messages[entry.index]
+        plan = self._track.messages[entry.number]
         body = Telemetry(
             device_id,
             self._track.boots_ms[plan.boot] + skew_ms,

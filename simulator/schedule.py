@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     kind: Kind
     gateway_id: str
     device_id: str
-    index: int
+    number: int
     """Of the message, boot or malformed message within the device."""
 
 

@@ -148,9 +148,7 @@ def _boots(
     return spaced
 
 
-def _resets(
-    rng: np.random.Generator, machine: Machine, reboots: list[int], at_ms: Samples
-) -> npt.NDArray[np.bool_]:
+def _resets(rng: np.random.Generator, machine: Machine, reboots: list[int], at_ms: Samples) -> npt.NDArray[np.bool_]:
     """Samples with which the counter starts from 0: the first ones after some reboots of models that forget."""
     marks = np.zeros(at_ms.shape, np.bool_)
     for reboot_ms in reboots:
@@ -209,9 +207,7 @@ def _faults(
             events.append(FaultEvent(event_ms, codes[int(rng.integers(len(codes)))]))
     failures = [failure for failure in troubles.failures if failure.device_id == machine.device_id]
     events = [
-        event
-        for event in events
-        if not any(failure.at_ms <= event.at_ms < failure.repaired_ms for failure in failures)
+        event for event in events if not any(failure.at_ms <= event.at_ms < failure.repaired_ms for failure in failures)
     ]
     events += [FaultEvent(failure.at_ms, failure.code) for failure in failures]
     return sorted(set(events))

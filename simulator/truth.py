@@ -30,6 +30,8 @@ class Failure(_Fact, frozen=True, tag="failure"):
     customer_id: str
     subsystem: str
     code: str
+    part_ids: tuple[str, ...]
+    """What the repair needs."""
     at_ms: int
     repaired_ms: int
     precursor_ms: int | None
@@ -132,17 +134,7 @@ class Totals(_Fact, frozen=True, tag="totals"):
 
 
 Fact = (
-    Run
-    | Failure
-    | FalsePrecursor
-    | Churn
-    | Withdrawal
-    | DeviceDrop
-    | Outage
-    | Holiday
-    | Maintenance
-    | Count
-    | Totals
+    Run | Failure | FalsePrecursor | Churn | Withdrawal | DeviceDrop | Outage | Holiday | Maintenance | Count | Totals
 )
 _AnyFact = TypeVar("_AnyFact", bound=_Fact)
 

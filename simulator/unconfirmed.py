@@ -1,4 +1,4 @@
-"""What a gateway has published and nobody has confirmed yet: kept, within bounds, to be sent again after a reconnect."""
+"""What a gateway has published and nobody has confirmed: kept, within bounds, to be sent again after a reconnect."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple

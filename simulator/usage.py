@@ -1,4 +1,4 @@
-"""How much a device is used in each ten minutes: week rhythm, customers who leave, holidays, standstill; and counters."""
+"""How much a device is used in each ten minutes: week rhythm, customers who leave, holidays, standstill; counters."""
 
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -93,9 +93,7 @@ def increments(seed: int, machine: Machine, expected: Levels, steps_per_unit: in
     return np.asarray(rng.poisson(expected * steps_per_unit), np.int64)
 
 
-def counter(
-    start: int, steps: Samples, reset_at: npt.NDArray[np.bool_], wrap: int | None
-) -> Samples:
+def counter(start: int, steps: Samples, reset_at: npt.NDArray[np.bool_], wrap: int | None) -> Samples:
     """Cumulative counter from `start`, starting from 0 with each sample where `reset_at`, modulo `wrap`."""
     total = np.cumsum(steps) + start
     resets = np.flatnonzero(reset_at)

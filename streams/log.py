@@ -28,6 +28,7 @@ from streams.logfile import (
     PartitionsDiffer,
     UnknownPartition,
     as_log_error,
+    execute_patiently,
     open_log_file,
     record_key,
 )
@@ -73,6 +74,7 @@ class EmbeddedLog:
     ) -> None:
         self.path = path
         self._clock_ms = clock_ms
+        self._busy_timeout_ms = busy_timeout_ms
         self._db = open_log_file(path, busy_timeout_ms=busy_timeout_ms)
         self._lock = threading.RLock()
         self._waiting: list[_Append] = []
@@ -136,31 +138,24 @@ class EmbeddedLog:
             one.offsets, one.done = [next(offsets) for _ in one.entries], True
 
     def _insert(self, db: sqlite3.Connection, entries: list[tuple[int, bytes]]) -> Iterator[int]:
-        counts: dict[int, int] = {}
+        ends: dict[int, int] = {}
         sizes: dict[int, int] = {}
-        for number, value in entries:
-            counts[number] = counts.get(number, 0) + 1
-            sizes[number] = sizes.get(number, 0) + len(value)
-        following = {
-            number: db.execute(
-                "UPDATE partitions SET next_offset = next_offset + ?, bytes = bytes + ? WHERE id = ?"
-                " RETURNING next_offset",
-                (count, sizes[number], number),
-            ).fetchone()[0]
-            - count
-            for number, count in counts.items()
-        }
         offsets: list[int] = []
-        for number, _ in entries:
-            offsets.append(following[number])
-            following[number] += 1
+        for number, value in entries:
+            if number not in ends:
+                ends[number] = self._bounds(number)[1]
+            offsets.append(ends[number])
+            ends[number] += 1
+            sizes[number] = sizes.get(number, 0) + len(value)
         now_ms = self._clock_ms()
+        rows = zip(entries, offsets, strict=True)
         db.executemany(
             "INSERT INTO records VALUES (?, ?, ?)",
-            (
-                (record_key(number, offset), now_ms, value)
-                for (number, value), offset in zip(entries, offsets, strict=True)
-            ),
+            ((record_key(number, offset), now_ms, value) for (number, value), offset in rows),
+        )
+        db.executemany(
+            "UPDATE partitions SET next_offset = ?, bytes = bytes + ? WHERE id = ?",
+            [(end, sizes[number], number) for number, end in ends.items()],
         )
         return iter(offsets)
 
@@ -273,7 +268,7 @@ class EmbeddedLog:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Hold the file's one write lock: all of the block is committed, or nothing of it."""
         with self._lock, as_log_error(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
+            execute_patiently(self._db, "BEGIN IMMEDIATE", self._busy_timeout_ms)
             try:
                 yield self._db
                 self._db.execute("COMMIT")

@@ -99,6 +99,26 @@ def as_log_error(path: Path) -> Iterator[None]:
         raise kind(f"{path}: {what} ({error})") from error
 
 
+def execute_patiently(db: sqlite3.Connection, sql: str, busy_timeout_ms: int) -> sqlite3.Cursor:
+    """Execute a statement that needs the write lock, looking every millisecond whether it is free.
+
+    SQLite's own waiting backs off to 100 ms, which beside a busy writer lets a rare one wait for a second, and it does
+    not wait at all for a switch to WAL.
+    """
+    deadline = time.monotonic() + busy_timeout_ms / 1000
+    db.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                return db.execute(sql)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.001)
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
+
+
 def record_key(number: int, offset: int) -> int:
     """Return the key of a record: one range of keys for each partition id, in offset order."""
     return (number << OFFSET_BITS) + offset
@@ -141,25 +161,11 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
 
 def _make_log(db: sqlite3.Connection, path: Path, busy_timeout_ms: int) -> None:
     db.execute(_NEW_FILE)
-    _switch_to_wal(db, path, busy_timeout_ms)
-    db.execute("BEGIN IMMEDIATE")
+    mode = execute_patiently(db, "PRAGMA journal_mode = WAL", busy_timeout_ms).fetchone()[0]
+    if mode != "wal":
+        raise LogUnusable(f"{path}: this file system cannot hold a write-ahead log (it offers {mode!r})")
+    execute_patiently(db, "BEGIN IMMEDIATE", busy_timeout_ms)
     if _is_empty(db):  # another process may have been first
         for statement in _TABLES:
             db.execute(statement)
     db.execute("COMMIT")
-
-
-def _switch_to_wal(db: sqlite3.Connection, path: Path, busy_timeout_ms: int) -> None:
-    """Switch a new file to WAL. SQLite does not wait for other processes that are just doing the same, so this does."""
-    deadline = time.monotonic() + busy_timeout_ms / 1000
-    while True:
-        try:
-            mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-            continue
-        if mode != "wal":
-            raise LogUnusable(f"{path}: this file system cannot hold a write-ahead log (it offers {mode!r})")
-        return

@@ -6,8 +6,9 @@ bucket is closed goes out at once as a partial aggregate (`LATE`), to be merged 
 whole steps of the metric's resolution, so no order of merging can show.
 
 The counter increase of a bucket is the sum over its readings of the step from the reading before, in (boot, time)
-order: a smaller value is a wrap if the register has a known size and was near its end, else a reset to zero (the rule
-of Prometheus' `rate`). Rows whose increase a late reading may have moved are marked `RECOUNT`: raw rows decide.
+order: a smaller value is a wrap if the register has a known size, was near its end and the device has not booted in
+between, else a reset to zero (the rule of Prometheus' `rate`). Rows whose increase a late reading may have moved are
+marked `RECOUNT`: raw rows decide.
 """
 
 import numpy as np
@@ -75,11 +76,11 @@ def new_panes(slots: int) -> tuple[Rows, Rows]:
 
 
 @compiled
-def counter_step(before: int, now: int, wrap: int) -> int:
+def counter_step(before: int, now: int, wrap: int, same_boot: bool) -> int:
     """Increase of a counter between two readings; `wrap` 0 where the register's size is not known."""
     if now >= before:
         return now - before
-    if wrap > 0 and before * 10 > wrap * 9 and now * 10 < wrap:
+    if same_boot and wrap > 0 and before * 10 > wrap * 9 and now * 10 < wrap:
         return now + wrap - before
     return now
 
@@ -116,7 +117,7 @@ def fold(
         since_ms = newest["ts_ms"]
         if in_order:
             if counter and not first:
-                step = counter_step(newest["n"], value, wrap[slot])
+                step = counter_step(newest["n"], value, wrap[slot], boot == newest["boot"])
             newest["boot"], newest["ts_ms"], newest["n"] = boot, at_ms, value
         for resolution in range(len(_LENGTHS_MS)):
             length_ms = _LENGTHS_MS[resolution]

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from alerting.customers import DeviceDay
-from alerting.desk import Desk
 
+from alerting.desk import Desk
+from alerting.usage import DeviceDay
 from detectors import failure_risk, fault_rules, silence, usage_drop
 from detectors.failure_risk import FailureRisk
 from schema.catalogue import Catalogue, DeviceModel
@@ -320,8 +320,12 @@ class Partition:
         self._sum_up_days(now_ms)
         self.effects.put(shared.desk.tick(now_ms))
         for label in shared.desk.labels():
-            if label.detector == "failure_risk" and label.outcome == "false":
+            if label.detector != "failure_risk":
+                continue
+            if label.outcome == "false":
                 shared.risk.dismissed(label.device_id, label.subsystem, label.at_ms)
+            elif label.order_kind != "corrective":  # there the hard failure itself has said it
+                shared.risk.failed(label.device_id, label.subsystem, label.at_ms)
 
     def _release(self) -> None:
         for device_id in sorted(self.shared.waiting):

@@ -62,15 +62,16 @@ FROM buckets AS b CROSS JOIN LATERAL (
     SELECT coalesce(round(sum(CASE
                WHEN before IS NULL THEN 0
                WHEN value >= before THEN value - before
-               WHEN b.wrap > 0 AND before * b.steps * 10 > b.wrap * 9 AND value * b.steps * 10 < b.wrap
+               WHEN boot = boot_before AND b.wrap > 0
+                   AND before * b.steps * 10 > b.wrap * 9 AND value * b.steps * 10 < b.wrap
                    THEN value + b.wrap / b.steps - before
                ELSE value END) * b.steps) / b.steps, 0) AS increase
     FROM (
-        SELECT ts, value, lag(value) OVER (ORDER BY boot, ts) AS before FROM readings
+        SELECT ts, value, boot, lag(value) OVER sequence AS before, lag(boot) OVER sequence AS boot_before FROM readings
         WHERE device_id = b.device_id AND metric = b.metric AND ts < b.bucket + {length} AND ts >= coalesce((
             SELECT max(p.ts) FROM readings AS p
             WHERE p.device_id = b.device_id AND p.metric = b.metric AND p.ts < b.bucket
-        ), b.bucket)
+        ), b.bucket) WINDOW sequence AS (ORDER BY boot, ts)
     ) AS steps WHERE ts >= b.bucket
 ) AS counted
 WHERE r.device_id = b.device_id AND r.metric = b.metric AND r.bucket = b.bucket

@@ -211,7 +211,11 @@ class Consumer(base.Consumer):  # type: ignore[misc] # Faust publishes no types
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         assert self._writes is not None
-        await asyncio.to_thread(self._writes.commit, self.app.conf.id, offsets)
+        try:
+            await asyncio.to_thread(self._writes.commit, self.app.conf.id, offsets)
+        except (LogFull, LogBusy) as error:  # it is advisory
+            self.log.warning("the offsets could not be committed: %s", error)
+            return False
         return True
 
     def stop_flow(self) -> None:

@@ -176,7 +176,7 @@ async def _run(app: WorkerApp, on_ready: Callable[[], None] | None) -> None:
         await asyncio.wait([started, ended], return_when=asyncio.FIRST_COMPLETED)
         if started.done():
             started.result()
-            if on_ready is not None and not app.crashed:
+            if on_ready is not None and not (app.crashed or app.owned.failed.done()):
                 on_ready()
         watch = asyncio.create_task(app.owned.watch(app.consumer))
         try:

@@ -112,12 +112,21 @@ def test_a_counter_reading_between_two_others_asks_for_a_recount(kernel: Callabl
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "wrap", "step"),
-    [(5, 9, 0, 4), (9, 9, 0, 0), (100, 3, 0, 3), (65_530, 4, 65_536, 10), (30_000, 4, 65_536, 4)],
-    ids=["rises", "stands", "reset", "wraps", "reset far from the register's end"],
+    ("before", "now", "wrap", "same_boot", "step"),
+    [
+        (5, 9, 0, True, 4),
+        (9, 9, 0, True, 0),
+        (100, 3, 0, True, 3),
+        (65_530, 4, 65_536, True, 10),
+        (30_000, 4, 65_536, True, 4),
+        (65_100, 4, 65_536, False, 4),
+    ],
+    ids=["rises", "stands", "reset", "wraps", "reset far from the register's end", "reset by a boot near its end"],
 )
-def test_a_counter_that_falls_was_reset_or_has_wrapped(before: int, now: int, wrap: int, step: int) -> None:
-    assert counter_step(before, now, wrap) == step
+def test_a_counter_that_falls_was_reset_or_has_wrapped(
+    before: int, now: int, wrap: int, same_boot: bool, step: int
+) -> None:
+    assert counter_step(before, now, wrap, same_boot) == step
 
 
 readings = st.lists(

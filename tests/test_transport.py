@@ -256,8 +256,15 @@ def test_a_frozen_worker_whose_lease_was_taken_by_force_sees_nothing_more_and_en
 
 async def test_a_log_that_does_not_reach_to_where_the_state_continues_is_refused(world: World) -> None:
     (world.folder / "telemetry-2").write_text("41 x\n")
+    ready = asyncio.Event()
     with pytest.raises(WrongLog, match=r"telemetry/2.* offset 42, but the log holds \[0, 0\)"):
-        await run_worker(broker_url=broker_url(world.log.path), topics=scribes(world.folder), data=world.folder / "f")
+        await run_worker(
+            broker_url=broker_url(world.log.path),
+            topics=scribes(world.folder),
+            data=world.folder / "f",
+            on_ready=ready.set,
+        )
+    assert not ready.is_set()
 
 
 async def test_a_log_without_the_topic_is_refused(world: World) -> None:
