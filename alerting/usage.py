@@ -11,8 +11,8 @@ import msgspec
 WINDOW_DAYS = 7
 """Whole weeks, so that weekends weigh the same on every day."""
 CAUTION = 0.5
-"""Standard errors of doubt given to the customer. Of 300 simulated customers with 5 devices of 5 uses a day who stay, none
-reaches yellow in 8 weeks (2 without it), and of as many who leave by a ramp 99 % are seen in time (92 % with 1.0)."""
+"""Standard errors of doubt given to the customer. Of 300 simulated customers with 5 devices of 5 uses a day who stay,
+none reaches yellow in 8 weeks (2 without it); of as many who leave by a ramp 99 % are seen in time (92 % with 1.0)."""
 _BETWEEN_DEVICES = 0.15
 """Standard deviation of a device's own way, apart from its customer's: work moves between rooms. It keeps one busy
 analyser from speaking for the whole customer."""
@@ -60,7 +60,8 @@ class UsageRecord:
     The ratio of each device is R = (O + k) / (E + k) with k the dispersion: no evidence means no change. Devices are
     weighed as in a random-effects meta-analysis (DerSimonian and Laird 1986), w = 1 / (k / E + 0.15²), because devices
     go their own ways besides their customer. Counts disperse by k >= 1 times Poisson's variance, learned from days
-    that are two weeks old and thus not part of the question. Score = 100 (R + CAUTION x its standard error), at most 100.
+    that are two weeks old and thus not part of the question. Score = 100 (R + CAUTION x its
+    standard error), at most 100.
 
     Memory: two weeks of days for each device.
     """

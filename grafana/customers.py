@@ -87,7 +87,8 @@ def _flags() -> Any:
             "raised": sized(150),
             "role": sized(130),
             "owner": sized(130),
-            "intervention": sized(230),
+            "intervention": sized(170),
+            "evidence": sized(420),
         },
         height=10,
     )

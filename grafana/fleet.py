@@ -110,6 +110,7 @@ def fleet_board() -> Any:
                             "customer": linked("Customer", customer_link()),
                             "customer_id": hidden(),
                             "score": number("short", 2, 70),
+                            "evidence": sized(320),
                             "since": sized(160),
                         },
                         height=10,

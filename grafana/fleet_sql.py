@@ -113,8 +113,8 @@ ALERTS_UP = f"""
 SELECT a.severity, coalesce(d.device_id, '') AS device, coalesce(d.model, 'site') AS model, a.detector, a.subsystem,
     CASE WHEN a.acknowledged_at <= {TO} THEN 'acknowledged' ELSE 'firing' END AS state,
     a.onset_at AS since, round(a.score::numeric, 2)::float8 AS score,
-    {readable("a.evidence")} AS evidence, replace(a.evidence ->> 'advice', '_', ' ') AS advice, o.number AS "work order",
-    c.name AS customer, c.customer_id, a.suppressed_by AS "held back"
+    {readable("a.evidence")} AS evidence, replace(a.evidence ->> 'advice', '_', ' ') AS advice,
+    o.number AS "work order", c.name AS customer, c.customer_id, a.suppressed_by AS "held back"
 FROM alerts a
 JOIN customers c ON c.customer_id = a.customer_id
 LEFT JOIN devices d ON d.device_id = a.device_id

@@ -77,25 +77,26 @@ def alert_concerns(device: str = "d", alert: str = "a") -> str:
 def facts(evidence: str) -> str:
     """Table expression: the plain values of a JSON object and of the objects in it, as rows of `what` and `value`.
 
-    Lists, and what is written for machines (versions, instants in ms, translations), are left out.
+    Durations (`…_ms`) are told in hours. Lists, and what is written for machines or in another language, are left out.
     """
-    return f"""(
-    SELECT replace(concat_ws(' ', outer_.key, inner_.key), '_', ' ') AS what,
-        CASE jsonb_typeof(v) WHEN 'number' THEN trim_scale(round((v #>> '{{}}')::numeric, 2))::text
-            ELSE replace(v #>> '{{}}', '_', ' ') END AS value
-    FROM jsonb_each({evidence}) outer_
-    LEFT JOIN LATERAL jsonb_each(
-        CASE jsonb_typeof(outer_.value) WHEN 'object' THEN outer_.value ELSE '{{}}' END
-    ) inner_ ON true
-    CROSS JOIN LATERAL coalesce(inner_.value, outer_.value) v
+    return rf"""(
+    SELECT replace(regexp_replace(concat_ws(' ', whole.key, part.key), '_ms\Z', ''), '_', ' ') AS what,
+        CASE WHEN jsonb_typeof(v) <> 'number' THEN replace(v #>> '{{}}', '_', ' ')
+            WHEN coalesce(part.key, whole.key) LIKE '%\_ms' THEN round((v #>> '{{}}')::numeric / 3600000, 1) || ' h'
+            ELSE trim_scale(round((v #>> '{{}}')::numeric, 2))::text END AS value
+    FROM jsonb_each({evidence}) whole
+    LEFT JOIN LATERAL jsonb_each(CASE jsonb_typeof(whole.value) WHEN 'object' THEN whole.value ELSE '{{}}' END) part
+        ON true
+    CROSS JOIN LATERAL coalesce(part.value, whole.value) v
     WHERE jsonb_typeof(v) IN ('string', 'number', 'boolean')
-        AND NOT outer_.key = ANY (ARRAY['version', 'advice', 'advice_zh', 'features', 'last_heard', 'expected_interval_ms'])
+        AND whole.key NOT IN ('version', 'advice_zh', 'features', 'last_heard')
 )"""
 
 
 def readable(evidence: str) -> str:
-    """Expression: the facts of the evidence in one line."""
-    return f"(SELECT string_agg(f.what || ' ' || f.value, ', ' ORDER BY f.what) FROM {facts(evidence)} f)"
+    """Expression: the facts of the evidence but the advice, in one line."""
+    return f"""(SELECT string_agg(fact.what || ' ' || fact.value, ', ' ORDER BY fact.what)
+        FROM {facts(evidence)} fact WHERE fact.what <> 'advice')"""
 
 
 CALENDAR = """

@@ -65,6 +65,8 @@ class Bridge:
         if directory.partitions != config.partitions:
             raise ValueError(f"partitions: {config.partitions}, but the directory has {directory.partitions}")
         self.stats = BridgeStats()
+        self.subscribed = threading.Event()
+        """Set while the broker delivers to this bridge; before the first time, what is published is lost."""
         self._config = config
         self._catalogue = catalogue
         self._directory = directory
@@ -203,6 +205,7 @@ class Bridge:
         with self._connection_lock:
             self._connection += 1
             self._connected = self._caught_up = False
+        self.subscribed.clear()
         if reason.is_failure:
             _log.warning("disconnected", reason=str(reason))
 
@@ -212,6 +215,8 @@ class Bridge:
         refused = [str(reason) for reason in reasons if reason.is_failure]
         if refused:
             _log.error("the broker refuses a subscription", reasons=refused)
+        else:
+            self.subscribed.set()
 
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
         try:

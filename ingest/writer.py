@@ -125,17 +125,11 @@ class Writer:
             self._message(arrival)
 
     def act(self, *, may_tick: bool) -> None:
-        """Tick and commit if that is due."""
-        full = self._batch.approximate_bytes >= COMMIT_BYTES or len(self._taken) >= COMMIT_ARRIVALS
-        if self._simulated:
-            if full or self._clocks:
-                self.commit()
-            return
-        if may_tick and (entries := self._due_ticks()):
-            self._stage(entries)
+        """Tick, commit and confirm if that is due."""
+        if self._commit_is_due(may_tick=may_tick):
             self.commit()
-        elif full or (self._taken and time.monotonic() - self._taken_at_s >= self._flush_s):
-            self.commit()
+        if self._confirmations.due(now_ms := self._time_ms()):
+            self._confirm(now_ms)
 
     def patience_s(self) -> float:
         """How long to wait for the next arrival before `act` has something to do."""
@@ -150,7 +144,7 @@ class Writer:
         self._confirm(self._time_ms())
 
     def commit(self) -> None:
-        """Append everything taken so far; then confirm clocks, acknowledge, and confirm to devices."""
+        """Append everything taken so far; then confirm clocks and acknowledge."""
         self._stage([])
         if self._entries:
             entries = self._entries
@@ -167,8 +161,6 @@ class Writer:
         for place in self._places:
             self._confirmations.written(*place)
         self._places = []
-        if self._confirmations.due(now_ms := self._time_ms()):
-            self._confirm(now_ms)
 
     def insist(self, what: str, operation: Callable[[], _T]) -> _T:
         """Call until it succeeds, with growing pauses.
@@ -231,11 +223,12 @@ class Writer:
             received_ms = self._ticks.newest_ms() or 0
             self._refuse(refused(arrival.topic, arrival.payload, problems, received_ms=received_ms))
             return
+        self._stage(self._ticks.joined(at_ms))
         held, self._held = self._held, []
         for earlier in held:
             self._message(earlier, wall_ms=at_ms)
         self._note_taken(arrival)
-        self._stage([*self._ticks.joined(at_ms), *self._ticks.tick(at_ms)])
+        self._stage(self._ticks.tick(at_ms))
         self._clocks.append(at_ms)
         self._stats.clocks += 1
 
@@ -253,6 +246,15 @@ class Writer:
         """Put what was batched so far, then `entries`, in line for the next append."""
         self._entries += self._batch.drain()
         self._entries += entries
+
+    def _commit_is_due(self, *, may_tick: bool) -> bool:
+        full = self._batch.approximate_bytes >= COMMIT_BYTES or len(self._taken) >= COMMIT_ARRIVALS
+        if self._simulated:
+            return full or bool(self._clocks)
+        if may_tick and (entries := self._due_ticks()):
+            self._stage(entries)
+            return True
+        return full or (bool(self._taken) and time.monotonic() - self._taken_at_s >= self._flush_s)
 
     def _due_ticks(self) -> list[Entry]:
         now_ms, newest_ms = self._now_ms(), self._ticks.newest_ms()

@@ -13,6 +13,7 @@ class FiredAlert:
     device_id: str
     site_id: str
     customer_id: str
+    country: str
     detector: str
     subsystem: str
     severity: str
@@ -25,11 +26,13 @@ def fired_alerts(connection: psycopg.Connection) -> list[FiredAlert]:
     """All alerts that ever fired, in order of time."""
     with connection.cursor(row_factory=class_row(FiredAlert)) as cursor:
         return cursor.execute(
-            "SELECT device_id, site_id, customer_id, detector, subsystem, severity,"
+            "SELECT device_id, site_id, alerts.customer_id, coalesce(country, '') AS country, detector, subsystem,"
+            " severity,"
             " round(extract(epoch FROM onset_at) * 1000)::bigint AS onset_ms,"
             " round(extract(epoch FROM fired_at) * 1000)::bigint AS fired_ms,"
             " round(extract(epoch FROM resolved_at) * 1000)::bigint AS resolved_ms"
-            " FROM alerts WHERE fired_at IS NOT NULL ORDER BY fired_at, device_id, detector, subsystem"
+            " FROM alerts LEFT JOIN sites USING (site_id) WHERE fired_at IS NOT NULL"
+            " ORDER BY fired_at, device_id, detector, subsystem"
         ).fetchall()
 
 

@@ -1,11 +1,10 @@
-"""Whether what was found is true, one rule a kind of finding. Pure but for the churn flags' query."""
+"""Whether what was found is true: one rule a kind of finding."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
-import psycopg
 
-from simulator.findings import FiredAlert, first_yellow
+from simulator.findings import FiredAlert
 from simulator.truth import (
     Churn,
     DeviceDrop,
@@ -97,9 +96,8 @@ def judge_announcements(alerts: Iterable[FiredAlert], truth: Truth) -> tuple[Fai
     )
 
 
-def judge_churn(connection: psycopg.Connection, truth: Truth) -> Churned:
+def judge_churn(yellow_ms: Mapping[str, int], truth: Truth) -> Churned:
     """A leaving customer counts as flagged if first yellow or worse within 14 days from the onset, and not before."""
-    yellow_ms = first_yellow(connection)
     leaving = truth.of(Churn)
     flagged = sum(
         fact.onset_ms <= yellow_ms.get(fact.customer_id, -1) <= fact.onset_ms + CHURN_WITHIN_MS for fact in leaving
@@ -122,7 +120,7 @@ def _cause(alert: FiredAlert, truth: Truth) -> str:
         return "offline"
     if any(fact.site_id == alert.site_id and _overlaps(alert, fact) for fact in truth.of(Maintenance)):
         return "maintenance"
-    if any(_overlaps(alert, fact) for fact in truth.of(Holiday)):
+    if any(fact.country == alert.country and _overlaps(alert, fact) for fact in truth.of(Holiday)):
         return "holiday"
     return "false"
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import numpy as np
+
+from schema.registry import Site
 from simulator.fleet import DAY_MS, Fleet, Machine
 from simulator.randomness import stream
 from simulator.truth import Churn, ChurnKind, DeviceDrop, Holiday, Maintenance, Outage, Withdrawal
@@ -16,6 +19,7 @@ HOUR_MS = 3_600_000
 _CHURN_BLOCK = 5
 _DROP_BLOCK = 8
 _OUTAGE_BLOCK = 3
+_LIVE_FIRST_SHARE = 0.3
 _KINDS: tuple[ChurnKind, ...] = ("step", "ramp", "stop", "withdrawn")
 
 
@@ -131,7 +135,8 @@ def _drops(seed: int, fleet: Fleet, leaving: set[str], start_ms: int, days: int)
 def _holidays(seed: int, fleet: Fleet, start_ms: int, days: int) -> tuple[Holiday, ...]:
     hospitals: dict[tuple[str, str], int] = {}
     for site in fleet.sites:
-        hospitals[site.country, site.timezone] = hospitals.get((site.country, site.timezone), 0) + 1
+        if site.site_id.endswith("a"):
+            hospitals[site.country, site.timezone] = hospitals.get((site.country, site.timezone), 0) + 1
     country, timezone = max(hospitals, key=lambda key: hospitals[key])
     day = start_ms + round(stream(seed, "holiday").uniform(0.4, 0.8) * days) * DAY_MS
     while datetime.fromtimestamp(day / 1000, UTC).weekday() >= 5:
@@ -151,7 +156,7 @@ def _maintenances(
     seed: int, fleet: Fleet, leaving: set[str], holidays: tuple[Holiday, ...], start_ms: int, days: int
 ) -> tuple[Maintenance, ...]:
     rng = stream(seed, "maintenance")
-    sites = [site for site in fleet.sites if site.customer_id not in leaving]
+    sites = [site for site in fleet.sites if site.customer_id not in leaving and site.site_id.endswith("a")]
     if not sites:
         return ()
     site = sites[int(rng.integers(len(sites)))]
@@ -185,38 +190,47 @@ def _outages(
     start_ms: int,
     days: int,
 ) -> tuple[Outage, ...]:
+    end_ms = start_ms + days * DAY_MS
     first_dark_ms: dict[str, int] = {}
     for gone in withdrawals:
-        first_dark_ms[gone.site_id] = min(first_dark_ms.get(gone.site_id, gone.dark_ms), gone.dark_ms)
+        first_dark_ms[gone.site_id] = min(first_dark_ms.get(gone.site_id, end_ms), gone.dark_ms)
+    main = [site for site in fleet.sites if site.site_id.endswith("a")]
+    groups = [main[first : first + _OUTAGE_BLOCK] for first in range(0, len(main), _OUTAGE_BLOCK)]
+    groups = [group for group in groups if len(group) == _OUTAGE_BLOCK] or [main]
+    groups += [[site] for site in fleet.sites if site not in main]
     facts: list[Outage] = []
-    for block in range(max(1, len(fleet.sites) // _OUTAGE_BLOCK)):
-        rng = stream(seed, "outage", block)
-        members = fleet.sites[block * _OUTAGE_BLOCK : (block + 1) * _OUTAGE_BLOCK]
-        wanted = max(int(days / 56 + rng.random()), 1 if block == 0 else 0)
+    for group in groups:
+        rng = stream(seed, "outage", group[0].site_id)
+        share = days / 56 * len(group) / _OUTAGE_BLOCK
+        wanted = max(int(share + rng.random()), 1 if group is groups[0] else 0)
         for _attempt in range(20 * wanted):
-            site = members[int(rng.integers(len(members)))]
-            from_ms = start_ms + round(rng.uniform(0.15, 0.95) * days * DAY_MS)
-            until_ms = from_ms + round(rng.uniform(4, 10) * HOUR_MS)
-            backlog_ms = until_ms + (round(rng.uniform(20, 60) * 60_000) if rng.random() < 0.3 else 1000)
-            busy = [(fact.from_ms, fact.until_ms) for fact in maintenances if fact.site_id == site.site_id]
-            busy += [(fact.from_ms, fact.until_ms) for fact in facts if fact.site_id == site.site_id]
-            dark_ms = first_dark_ms.get(site.site_id, start_ms + days * DAY_MS)
-            if until_ms + 2 * HOUR_MS > dark_ms or any(
-                from_ms < until + 12 * HOUR_MS and since < until_ms + 12 * HOUR_MS for since, until in busy
+            found = _outage(rng, group[int(rng.integers(len(group)))], start_ms, days)
+            busy = [(fact.from_ms, fact.until_ms) for fact in maintenances if fact.site_id == found.site_id]
+            busy += [(fact.from_ms, fact.until_ms) for fact in facts if fact.site_id == found.site_id]
+            gone_ms = first_dark_ms.get(found.site_id, end_ms)
+            if found.until_ms + 2 * HOUR_MS > gone_ms or any(
+                found.from_ms < until_ms + 12 * HOUR_MS and since_ms < found.until_ms + 12 * HOUR_MS
+                for since_ms, until_ms in busy
             ):
                 continue
-            facts.append(
-                Outage(
-                    gateway_id=f"gw-{site.site_id}",
-                    site_id=site.site_id,
-                    customer_id=site.customer_id,
-                    from_ms=from_ms,
-                    until_ms=until_ms,
-                    backlog_ms=backlog_ms,
-                    delivered_ms=backlog_ms + 5 * 60_000,
-                )
-            )
+            facts.append(found)
             wanted -= 1
             if wanted == 0:
                 break
     return tuple(facts)
+
+
+def _outage(rng: np.random.Generator, site: Site, start_ms: int, days: int) -> Outage:
+    from_ms = start_ms + round(rng.uniform(0.15, 0.95) * days * DAY_MS)
+    until_ms = from_ms + round(rng.uniform(4, 10) * HOUR_MS)
+    live_first = rng.random() < _LIVE_FIRST_SHARE
+    backlog_ms = until_ms + (round(rng.uniform(20, 60) * 60_000) if live_first else 1000)
+    return Outage(
+        gateway_id=f"gw-{site.site_id}",
+        site_id=site.site_id,
+        customer_id=site.customer_id,
+        from_ms=from_ms,
+        until_ms=until_ms,
+        backlog_ms=backlog_ms,
+        delivered_ms=backlog_ms + 5 * 60_000,
+    )

@@ -16,8 +16,10 @@ from typing import TypeVar
 import msgspec
 
 from schema.topics import CLOCK_CONFIRMED_TOPIC, CLOCK_TOPIC, confirmed_topic, state_topic
+from simulator.clocks import Clocks
 from simulator.line import Line
 from simulator.scenario import CLOCK_MS, Publication, Scenario
+from simulator.tally import Progress, Tally
 from simulator.truth import Totals
 from simulator.unconfirmed import Sent, Unconfirmed
 from simulator.wire import State, encode
@@ -29,18 +31,6 @@ _HOUR_MS = 3_600_000
 _SAY_AFTER_S = 1.0
 _PROGRESS_EVERY_S = 0.2
 _SHORT_S = 0.002
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """How far a run is."""
-
-    at_ms: int
-    """Virtual time."""
-    messages: int
-    readings: int
-    waiting_for: str = ""
-    """What keeps the run from going on for more than a second, in words; empty if nothing does."""
-    waiting_s: float = 0.0
 
 
 class _ClockConfirmed(msgspec.Struct):
@@ -56,18 +46,6 @@ class _Confirmed(msgspec.Struct):
 
 class _Stopped(Exception):
     """Somebody has asked the run to stop."""
-
-
-@dataclass(slots=True)
-class _Counts:
-    messages: int = 0
-    readings: int = 0
-    faults: int = 0
-    births: int = 0
-    wills: int = 0
-    duplicates: int = 0
-    malformed: int = 0
-    sent_again: int = 0
 
 
 @dataclass(slots=True)
@@ -117,11 +95,10 @@ class _Player:
         self._scenario = scenario
         self._selector = selector
         self._speed = speed
-        self._bridges = bridges
         self._on_progress = on_progress
         self._staff = staff
         self._stop = stop
-        self._counts = _Counts()
+        self._tally = Tally()
         self._at_ms = scenario.start_ms
         self._started_s = 0.0
         self._kept_up_s = 0.0
@@ -129,9 +106,7 @@ class _Player:
         self._wills: set[str] = set()
         """Gateways whose last will has not been seen yet."""
         self._will_of: dict[str, bytes] = {}
-        self._confirmed_ms: dict[str, int] = {}
-        self._clocks: dict[int, dict[str, int]] = {}
-        """Clocks that are not confirmed, and the place of each in what every gateway has sent."""
+        self._clocks = Clocks(bridges)
         self._clocks_lost = False
         gateways = scenario.fleet.gateways()
         self._control = Line(
@@ -169,7 +144,7 @@ class _Player:
                 gateway.line.close()
             self._control.close()
         self._tell("", 0.0)
-        return self._totals()
+        return self._tally.totals(self._at_ms)
 
     def _gateway(self, gateway_id: str, url: str) -> _Gateway:
         topics = [
@@ -194,7 +169,8 @@ class _Player:
         self._serve_until(lambda: not self._wills, "last wills")
         self._pace(at_ms)
         self._at_ms = at_ms
-        self._clocks[at_ms] = {gateway_id: gateway.kept.mark() for gateway_id, gateway in self._gateways.items()}
+        marks = {gateway_id: gateway.kept.mark() for gateway_id, gateway in self._gateways.items()}
+        self._clocks.published(at_ms, marks)
         self._control.publish(_clock_message(at_ms))
         self._serve_until(self._all_settled, "the broker to acknowledge the clock")
         due = self._staff is not None and at_ms % _DAY_MS == STAFF_HOUR_UTC * _HOUR_MS
@@ -219,7 +195,7 @@ class _Player:
             self._serve_until(lambda: gateway.line.settled, "the broker to acknowledge")
             self._wills.add(publication.gateway_id)
             gateway.line.cut()
-            self._counts.wills += 1
+            self._tally.count(publication)
             return
         sent = Sent(
             publication.topic,
@@ -233,21 +209,7 @@ class _Player:
             gateway.births[publication.device_id] = sent
         gateway.kept.add(sent)
         gateway.line.publish(sent)
-        self._count(publication)
-
-    def _count(self, publication: Publication) -> None:
-        counts = self._counts
-        match publication.kind:
-            case "telemetry":
-                counts.messages += 1
-                counts.readings += publication.readings
-                counts.faults += publication.readings == 0
-            case "birth":
-                counts.births += 1
-            case "duplicate":
-                counts.duplicates += 1
-            case "malformed":
-                counts.malformed += 1
+        self._tally.count(publication)
 
     def _all_settled(self) -> bool:
         return self._control.settled and all(gateway.line.settled for gateway in self._gateways.values())
@@ -284,27 +246,19 @@ class _Player:
                 gateway.line.keep(now_s)
         if self._clocks_lost and self._all_settled():
             self._clocks_lost = False
-            for at_ms in self._clocks:
+            for at_ms in self._clocks.waiting():
                 self._control.publish(_clock_message(at_ms))
 
     def _control_message(self, topic: str, payload: bytes) -> None:
         if (gateway_id := self._gateway_of_topic.get(topic)) is not None:
-            if payload == self._will_of[gateway_id]:
+            if payload == self._will_of.get(gateway_id):
                 self._wills.discard(gateway_id)
             return
         told = _decoded(payload, _ClockConfirmed)
         if told is None:
             return
-        self._confirmed_ms[told.source] = max(told.at, self._confirmed_ms.get(told.source, told.at))
-        if len(self._confirmed_ms) < self._bridges:
-            return
-        by_all_ms = sorted(self._confirmed_ms.values(), reverse=True)[self._bridges - 1]
-        done = [at_ms for at_ms in self._clocks if at_ms <= by_all_ms]
-        for at_ms in done:
-            marks = self._clocks.pop(at_ms)
-            if at_ms == done[-1]:
-                for gateway_id, mark in marks.items():
-                    self._gateways[gateway_id].kept.confirmed_before(mark)
+        for confirmed_id, mark in (self._clocks.confirmed(told.at, told.source) or {}).items():
+            self._gateways[confirmed_id].kept.confirmed_before(mark)
 
     def _confirmed(self, gateway_id: str, topic: str, payload: bytes) -> None:
         told = _decoded(payload, _Confirmed)
@@ -322,26 +276,12 @@ class _Player:
         known = {id(sent) for sent in kept}
         for sent in [*(birth for birth in gateway.births.values() if id(birth) not in known), *kept]:
             line.publish(sent)
-            self._counts.sent_again += 1
+            self._tally.sent_again += 1
 
     def _tell(self, waiting_for: str, waited_s: float) -> None:
         self._told_s = time.monotonic()
         self._on_progress(
-            Progress(self._at_ms, self._counts.messages, self._counts.readings, waiting_for, round(waited_s, 1))
-        )
-
-    def _totals(self) -> Totals:
-        counts = self._counts
-        return Totals(
-            until_ms=self._at_ms,
-            messages=counts.messages,
-            readings_published_unique=counts.readings,
-            faults=counts.faults,
-            births=counts.births,
-            wills=counts.wills,
-            duplicates=counts.duplicates,
-            malformed_sent=counts.malformed,
-            sent_again=counts.sent_again,
+            Progress(self._at_ms, self._tally.messages, self._tally.readings, waiting_for, round(waited_s, 1))
         )
 
 

@@ -4,7 +4,7 @@ import msgspec
 import psycopg
 
 from simulator.digest import DigestRows, digest
-from simulator.findings import FiredAlert, fired_alerts
+from simulator.findings import FiredAlert, fired_alerts, first_yellow
 from simulator.judge import (
     Announcements,
     Churned,
@@ -63,7 +63,7 @@ def score(connection: psycopg.Connection, truth: Truth) -> Summary:
         readings_stored=_count(connection, "SELECT count(*) FROM readings"),
         malformed_sent=totals[-1].malformed_sent,
         quarantined=_count(connection, "SELECT count(*) FROM quarantine"),
-        churn=judge_churn(connection, truth),
+        churn=judge_churn(first_yellow(connection), truth),
         failures=failures,
         announcements=announcements,
         usage_drop=usage_drops,

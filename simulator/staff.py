@@ -72,7 +72,7 @@ def work(workplace: Workplace, truth: Truth, at_ms: int) -> None:
 
 
 def decide(orders: Sequence[OpenOrder], alerts: Sequence[OpenAlert], truth: Truth, now_ms: int) -> list[Command]:
-    """What staff do at `now_ms`, in canonical order: acknowledge, assign, close. Looks at nothing later than `now_ms`."""
+    """What staff do at `now_ms`, in canonical order: acknowledge, assign, close. They know nothing of later."""
     run = truth.run
     day = (now_ms - run.start_ms) // DAY_MS
 

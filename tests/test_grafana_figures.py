@@ -181,7 +181,14 @@ def test_the_newest_evidence_is_that_of_the_open_flag(rows: Rows) -> None:
 
 
 def test_evidence_is_told_in_plain_words_and_round_numbers(rows: Rows) -> None:
-    evidence = {"cause": "usage_falls", "usage": {"score": 61.23456, "days": [1, 2]}, "service": None, "version": 3}
+    evidence = {
+        "cause": "usage_falls", "usage": {"score": 61.23456, "days": [1, 2]}, "service": {"repair_ms": 5_400_000},
+        "baseline": None, "version": 3, "advice": "offer training",
+    }  # fmt: skip
     rows.flag("one", STOP - DAY, evidence=evidence)
-    assert ask(rows, customers_sql.EVIDENCE).rows == [("cause", "usage falls"), ("usage score", "61.23")]
-    assert ask(rows, customers_sql.FLAGS).column("evidence") == ["cause usage falls, usage score 61.23"]
+    assert ask(rows, customers_sql.EVIDENCE).rows == [
+        ("advice", "offer training"), ("cause", "usage falls"), ("service repair", "1.5 h"), ("usage score", "61.23"),
+    ]  # fmt: skip
+    assert ask(rows, customers_sql.FLAGS).column("evidence") == [
+        "cause usage falls, service repair 1.5 h, usage score 61.23"
+    ]

@@ -79,7 +79,7 @@ class Bench:
         self.writer.act(may_tick=True)
 
     def log(self, partition: int) -> list[str]:
-        """What the partition holds, in order: `joined@0`, `tick@1` (steps after T0), `mri-3/7@0` (seq, receive time)."""
+        """What a partition holds, in order: `tick@1` (so many steps after T0), `mri-3/7@0` (number, receive time)."""
         words: list[str] = []
         for topic, number, value in chain.from_iterable(self.appends):
             if topic != TELEMETRY or number != partition:
@@ -138,7 +138,7 @@ def test_what_comes_before_the_first_clock_waits_for_it_and_takes_its_time() -> 
     bench.run(telemetry(A, 1, 1))
     assert (bench.appends, bench.acknowledged) == ([], [])
     bench.run(clock(0, 2))
-    assert bench.log(0) == [f"mri-{A}/1@0", "joined@0", "tick@0"]
+    assert bench.log(0) == ["joined@0", f"mri-{A}/1@0", "tick@0"]
     assert bench.acknowledged == [1, 2]
 
 
@@ -177,7 +177,7 @@ def test_a_crash_and_what_the_broker_sends_again_lose_nothing_and_keep_the_order
         again.run(arrival)
     for p in range(PARTITIONS):
         both = [w for w in written.log(p) + again.log(p) if not w.startswith("joined")]
-        first = {}
+        first: dict[str, str] = {}
         for word in both:
             first.setdefault(word.partition("@")[0] if "/" in word else word, word)
         assert list(first.values()) == [w for w in whole.log(p) if not w.startswith("joined")]

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import psycopg
 import structlog
-from alerting.delivery import Notifier, deliver_waiting
-from ingest.bridge import Bridge, BridgeConfig
 
+from alerting.delivery import run_delivery
+from alerting.notifier import AppriseNotifier
+from ingest.bridge import Bridge
 from ingest.directory import DeviceDirectory
+from ingest.settings import BridgeConfig
 from schema.catalogue import Catalogue, load_catalogue
 from schema.record import Tick, decode
 from schema.registry import Device
@@ -24,7 +26,6 @@ from streams.worker import run_worker
 from wardwatch.actions import rows
 from wardwatch.settings import Settings, SettingsError
 
-DELIVER_EVERY_S = 1.0
 RETAIN_EVERY_S = 60.0
 RECONNECT_S = 1.0
 DAY_MS = 86_400_000
@@ -71,6 +72,7 @@ def ingest_role(settings: Settings, on_ready: Callable[[], None]) -> None:
             BridgeConfig(
                 mqtt_url=settings.mqtt_url,
                 source=settings.source,
+                partitions=settings.partitions,
                 clock=settings.clock,
                 max_readings=settings.max_readings,
                 flush_ms=settings.flush_ms,
@@ -80,9 +82,14 @@ def ingest_role(settings: Settings, on_ready: Callable[[], None]) -> None:
             directory=directory,
             append=lambda entries: _append(embedded, entries),
             last_ticks=last_ticks(embedded, settings.source, settings.partitions),
-            on_ready=on_ready,
         )
+        threading.Thread(target=_when_subscribed, args=(bridge, on_ready), daemon=True).start()
         bridge.run(stop)
+
+
+def _when_subscribed(bridge: Bridge, on_ready: Callable[[], None]) -> None:
+    bridge.subscribed.wait()
+    on_ready()
 
 
 def _append(embedded: EmbeddedLog, entries: Iterable[tuple[str, int, bytes]]) -> None:
@@ -137,9 +144,11 @@ def worker_role(settings: Settings, on_ready: Callable[[], None]) -> None:
     stop = threading.Event()
     with open_log(settings) as embedded:
         helpers = [
-            threading.Thread(target=_deliver, args=(url, settings, stop), name="delivery", daemon=True),
-            threading.Thread(target=_retain, args=(url, settings, embedded, stop), name="retention", daemon=True),
+            threading.Thread(target=_retain, args=(url, settings, embedded, stop), name="retention", daemon=True)
         ]
+        if settings.deliver:
+            notifier = AppriseNotifier(settings.deliver)
+            helpers.append(threading.Thread(target=run_delivery, args=(url, notifier, stop), name="delivery"))
         for helper in helpers:
             helper.start()
         try:
@@ -163,17 +172,6 @@ def worker_role(settings: Settings, on_ready: Callable[[], None]) -> None:
             stop.set()
             for helper in helpers:
                 helper.join(timeout=2.0)
-
-
-def _deliver(url: str, settings: Settings, stop: threading.Event) -> None:
-    notifier = Notifier(settings.deliver)
-    while not stop.wait(DELIVER_EVERY_S):
-        try:
-            with psycopg.connect(url) as connection:
-                while deliver_waiting(connection, notifier) and not stop.is_set():
-                    pass
-        except psycopg.OperationalError as error:
-            log.warning("outbox cannot be read, trying again", error=str(error).strip())
 
 
 def _retain(url: str, settings: Settings, embedded: EmbeddedLog, stop: threading.Event) -> None:

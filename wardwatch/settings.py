@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     snapshot_every_s: float = Field(30.0, gt=0, description="time between two snapshots of a partition")
     log_max_mb: int = Field(10_000, ge=1, description="size that the log may keep")
     log_max_days: float = Field(7.0, gt=0, description="age that the log may keep")
-    deliver: dict[str, str] = Field({}, description="Apprise URL for each audience; '*' for all others")
+    deliver: dict[str, list[str]] = Field({}, description="Apprise URLs for each audience; '' for all others")
     language: Literal["en", "zh"] = Field("en", description="language of texts for people")
     grafana_url: str | None = Field(None, description="address of Grafana")
     grafana_token: str | None = Field(None, description="service account token for Grafana", repr=False)
@@ -97,3 +97,31 @@ def as_environment(settings: Settings) -> dict[str, str]:
     return {
         PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value) for name, value in plain.items()
     }
+
+
+_ADDRESSES = ("mqtt_url", "database_url", "partitions", "clock")
+
+
+def note_addresses(settings: Settings) -> None:
+    """Leave in the data folder how what runs there is reached; only its owner may read it."""
+    noted = settings.data / "run" / "addresses.json"
+    noted.parent.mkdir(parents=True, exist_ok=True)
+    noted.touch(mode=0o600)
+    noted.write_text(json.dumps({name: getattr(settings, name) for name in _ADDRESSES}), "utf-8")
+
+
+def with_addresses(settings: Settings) -> Settings:
+    """Fill in what is not set from what runs (or ran last) in the data folder.
+
+    Raises:
+        SettingsError: no database is set, and nothing ran there.
+    """
+    noted = settings.data / "run" / "addresses.json"
+    if settings.database_url is not None:
+        return settings
+    if not noted.is_file():
+        raise SettingsError(
+            f"WARDWATCH_DATABASE_URL: not set, and nothing has run in {settings.data};"
+            " start everything with `wardwatch up`, or name its folder with --data"
+        )
+    return settings.model_copy(update=json.loads(noted.read_text("utf-8")))

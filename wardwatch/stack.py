@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 
@@ -19,7 +20,7 @@ from wardwatch.local import LocalParts, local_parts
 from wardwatch.local.account import Account
 from wardwatch.local.process import launched
 from wardwatch.roles import catalogue_of, open_log, ready_file
-from wardwatch.settings import Settings, as_environment
+from wardwatch.settings import Settings, as_environment, note_addresses
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 6.0
@@ -96,7 +97,7 @@ class _Role:
                 stderr=subprocess.STDOUT,
             )
 
-    def _log(self) -> "os.PathLike[str]":
+    def _log(self) -> Path:
         folder = self.settings.data / "log"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{self.name}.log"
@@ -141,6 +142,7 @@ def running_stack(settings: Settings, on_progress: Callable[[str], None] = lambd
         applied = migrate(parts.database_url, catalogue_of(settings))
         if applied:
             on_progress(f"tables are up to date ({len(applied)} migrations)")
+        note_addresses(settings)
         with open_log(settings) as embedded, ThreadPoolExecutor(1) as spawner:
             stack = Stack(settings, parts, embedded, {role: _Role(role, settings) for role in ROLES})
             try:
