@@ -58,7 +58,10 @@ NAME_LENGTH = 64
 def suspicious(payload: bytes) -> bool:
     """Tell whether a closer look is needed; about a microsecond for a payload of 500 bytes."""
     left = payload.translate(_LOWER, _DROPPED)
-    return any(word in left for word in _HOT) or _HOT_MSGPACK in payload
+    for word in _HOT:  # any() with a generator takes three times as long, and this is for each message
+        if word in left:
+            return True
+    return _HOT_MSGPACK in payload
 
 
 def names_a_person(text: str) -> bool:

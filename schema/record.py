@@ -118,16 +118,20 @@ _registry_decoder = msgspec.msgpack.Decoder(tuple[RegistryEntry, ...])
 _refused_decoder = msgspec.msgpack.Decoder(tuple[Refused, ...])
 
 
+class _Strings(dict[str, int]):
+    """Numbers texts in the order in which they are asked for."""
+
+    def __missing__(self, text: str) -> int:
+        number = self[text] = len(self)
+        return number
+
+
 def encode_telemetry(messages: Sequence[Message], *, source: str, receive_ms: int) -> bytes:
     """Encode whole messages in the order given; `receive_ms` is that of the newest."""
-    strings: dict[str, int] = {}
-
-    def index(text: str) -> int:
-        return strings.setdefault(text, len(strings))
-
+    strings = _Strings()
     message_rows = [
         (
-            index(m.device_id),
+            strings[m.device_id],
             MESSAGE_KINDS.index(m.kind),
             m.boot,
             m.seq,
@@ -138,10 +142,14 @@ def encode_telemetry(messages: Sequence[Message], *, source: str, receive_ms: in
         )
         for m in messages
     ]
-    readings = np.array([(r.ts_ms, r.n, index(r.metric)) for m in messages for r in m.readings], READING_DTYPE)
+    in_order = [reading for m in messages for reading in m.readings]
+    readings = np.empty(len(in_order), READING_DTYPE)
+    readings["ts_ms"] = [reading.ts_ms for reading in in_order]  # by columns: half the time of rows
+    readings["n"] = [reading.n for reading in in_order]
+    readings["metric"] = [strings[reading.metric] for reading in in_order]
     faults = np.array(
         [
-            (f.ts_ms, index(f.code), index(f.severity), index(f.subsystem), index(f.text))
+            (f.ts_ms, strings[f.code], strings[f.severity], strings[f.subsystem], strings[f.text])
             for m in messages
             for f in m.faults
         ],

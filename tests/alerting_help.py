@@ -1,7 +1,11 @@
 """A desk with one hospital, and short words for what happens there. Times are in hours and minutes since the epoch."""
 
+from collections import deque
 from collections.abc import Iterable
 from itertools import count
+from typing import Any
+
+import msgspec
 
 from alerting.desk import Desk
 from schema.catalogue import load_catalogue
@@ -66,9 +70,7 @@ def finding(
 
 def tube_failure(at_ms: int, device_id: str = "ct-1") -> Finding:
     """The X-ray tube of a CT has failed; it stops the device."""
-    return finding(
-        "fault_rule", at_ms, device_id=device_id, subsystem="tube", severity="critical", codes=["XR-900"]
-    )
+    return finding("fault_rule", at_ms, device_id=device_id, subsystem="tube", severity="critical", codes=["XR-900"])
 
 
 def silent(at_ms: int, device_id: str = "ct-1", score: float = 1.0) -> Finding:
@@ -107,3 +109,18 @@ def orders(rows: Iterable[Row]) -> list[WorkOrderRow]:
     """The work orders among the rows as they are left, by number."""
     latest = {row.number: row for row in rows if isinstance(row, WorkOrderRow)}
     return [latest[number] for number in sorted(latest)]
+
+
+def state(value: Any) -> Any:
+    """A desk, or what it is made of, as plain values in a fixed order; the catalogue is left out."""
+    match value:
+        case dict():
+            return sorted(((repr(key), state(item)) for key, item in value.items()), key=lambda pair: pair[0])
+        case set():
+            return sorted(map(repr, value))
+        case list() | tuple() | deque():
+            return [state(item) for item in value]
+        case msgspec.Struct():
+            return repr(value)
+    fields = {name: item for name, item in getattr(value, "__dict__", {}).items() if name != "catalogue"}
+    return [type(value).__name__, state(fields)] if fields else repr(value)

@@ -1,3 +1,3 @@
 """Fixtures come as plugins, one a concern."""
 
-pytest_plugins = ["fix_local"]
+pytest_plugins = ["fix_local", "fix_simulator"]

@@ -97,9 +97,7 @@ def test_vanished_data_neither_fires_nor_resolves() -> None:
 
 def test_severity_rises_and_falls_with_a_reason() -> None:
     fired, _ = play(begin(), PATIENT, judged(2 * HOUR, 0.9))
-    after, history = play(
-        fired, PATIENT, Judged(3 * HOUR, 0.9, "critical", {}), Judged(4 * HOUR, 0.9, "info", {})
-    )
+    after, history = play(fired, PATIENT, Judged(3 * HOUR, 0.9, "critical", {}), Judged(4 * HOUR, 0.9, "info", {}))
     assert [each.reason for each in history] == ["severity rose to critical", "severity fell to info"]
     assert (after.state, after.severity) == ("firing", "info")
 

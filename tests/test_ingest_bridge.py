@@ -1,6 +1,5 @@
 """The bridge with a real broker: the whole way in, redelivery, and what keeps the ticks honest."""
 
-import json
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -9,10 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from paho.mqtt.client import Client, MQTTMessage, MQTTv5
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from ingest_help import PATIENCE_S, STEP_MS, T0, Peer, forget_session
 
 from ingest.batch import Entry
 from ingest.bridge import Bridge
@@ -22,16 +18,13 @@ from schema.catalogue import load_catalogue
 from schema.messages import Message, Refused
 from schema.record import TelemetryRecord, Tick, decode
 from schema.registry import Device
-from schema.topics import CLOCK_CONFIRMED_TOPIC, CLOCK_TOPIC, REFUSED, state_topic, telemetry_topic
+from schema.topics import CLOCK_CONFIRMED_TOPIC, REFUSED, state_topic, telemetry_topic
 from wardwatch.local import LocalParts
 
 CATALOGUE = load_catalogue()
 SOURCE = "bridge-1"
 PARTITIONS = 4
-T0 = 1_764_000_000_000
-STEP_MS = 300_000
 DAY_MS = 86_400_000
-PATIENCE_S = 10.0
 DEVICES = [
     Device(device_id=f"mri-{i}", model="mri", site_id="s", customer_id=f"hospital-{i}", installed_ms=0)
     for i in range(20)
@@ -72,56 +65,6 @@ class MemoryLog:
         return [record for record in records if isinstance(record, Tick)]
 
 
-class Peer:
-    """A device, the simulator, anybody else at the broker."""
-
-    def __init__(self, parts: LocalParts, *subscriptions: str) -> None:
-        self.heard: list[tuple[str, Any]] = []
-        self._changed = threading.Condition()
-        self._client = _connected(parts.mqtt_url, f"peer-{random.getrandbits(40)}", subscriptions, self._on_message)
-
-    def publish(self, topic: str, payload: bytes | dict[str, Any], content_type: str | None = None) -> None:
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho has not typed it
-        if content_type is not None:
-            properties.ContentType = content_type
-        data = payload if isinstance(payload, bytes) else json.dumps(payload)
-        self._client.publish(topic, data, 1, properties=properties).wait_for_publish(PATIENCE_S)
-
-    def clock(self, step: int) -> None:
-        self.publish(CLOCK_TOPIC, {"at": T0 + step * STEP_MS})
-
-    def wait_for(self, topic: str, payload: Any) -> None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: (topic, payload) in self.heard, PATIENCE_S), self.heard
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
-        with self._changed:
-            self.heard.append((message.topic, json.loads(message.payload)))
-            self._changed.notify_all()
-
-
-def _connected(url: str, name: str, subscriptions: Sequence[str] = (), on_message: Any = None) -> Client:
-    client = Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTv5)
-    up = threading.Event()
-
-    def on_connect(*_: Any) -> None:
-        for topic in subscriptions:
-            client.subscribe(topic, 1)
-        up.set()
-
-    client.on_connect = on_connect
-    client.on_message = on_message
-    host, _, port = url.removeprefix("mqtt://").partition(":")
-    client.connect(host, int(port), clean_start=True)
-    client.loop_start()
-    assert up.wait(PATIENCE_S)
-    return client
-
-
 @pytest.fixture
 def peer(parts: LocalParts) -> Iterator[Peer]:
     peer = Peer(parts, CLOCK_CONFIRMED_TOPIC, "wardwatch/v1/+/confirmed")
@@ -132,15 +75,9 @@ def peer(parts: LocalParts) -> Iterator[Peer]:
 @pytest.fixture(autouse=True)
 def no_session(parts: LocalParts) -> Iterator[None]:
     """Start without a session of an earlier bridge, and leave none: the broker would keep on queueing for it."""
-    _forget_session(parts)
+    forget_session(parts, SOURCE)
     yield
-    _forget_session(parts)
-
-
-def _forget_session(parts: LocalParts) -> None:
-    client = _connected(parts.mqtt_url, SOURCE)
-    client.disconnect()
-    client.loop_stop()
+    forget_session(parts, SOURCE)
 
 
 @contextmanager

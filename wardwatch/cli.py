@@ -127,12 +127,12 @@ def demo(
             bar.stop()
             Console().print(summary_table(result.summary))
             written = summary or result.stack.settings.data / "summary.json"
-            print(f"summary   {written}")
-            print(f"digest    {result.summary['digest']}")
+            print(f"{'summary':20}{written}")
+            print(f"{'digest':20}{result.summary['digest']}")
             for title, link in publish.links(
                 settings.grafana_url or "http://localhost:3000", result.scenario.start_ms, result.scenario.end_ms
             ):
-                print(f"{title:10}{link}")
+                print(f"{title:20}{link}")
             if leave or stop.is_set():
                 return
             print(f"everything stays up; look around: wardwatch alerts list --data {result.stack.settings.data}")
