@@ -5,6 +5,7 @@ from collections.abc import Container
 import msgspec
 from msgspec.structs import replace
 
+from alerting.alertrows import alert_event_row, alert_row
 from alerting.directory import Directory
 from alerting.escalation import next_step
 from alerting.lifecycle import (
@@ -24,8 +25,7 @@ from alerting.policy import SITE_GRACE_MS, Policy, policy_of, rank
 from alerting.suppression import CLEAR, Shade, Suppression
 from alerting.timers import Timers
 from schema.findings import Finding
-from schema.ids import derived_id
-from schema.rows import AlertEventRow, AlertRow, Row
+from schema.rows import Row
 
 _REMEMBERED_MS = 14 * 86_400_000
 """Alerts that are over can still be judged by people this long; those of an open order until it is closed."""
@@ -149,7 +149,7 @@ class AlertBook:
     def attach(self, alert: Alert, work_order_id: str) -> Row:
         """Note the order that takes care of the alert."""
         alert = self._open[alert.key] = replace(alert, work_order_id=work_order_id)
-        return self._row(alert)
+        return alert_row(alert, self._partition)
 
     def acknowledge(self, alert: Alert, signal: Acknowledged, now_ms: int) -> list[Row]:
         """Apply an acknowledgement; no rows if the alert is not firing."""
@@ -184,7 +184,7 @@ class AlertBook:
                 rows.append(alert_message(alert, step[1].kind, now_ms, self._directory, step[1].audience))
                 alert = replace(alert, steps=alert.steps + 1)
         if alert.suppressed_by != before.suppressed_by:
-            rows.append(self._row(alert))
+            rows.append(alert_row(alert, self._partition))
         self._store(alert, policy, shade)
         return rows
 
@@ -196,7 +196,7 @@ class AlertBook:
             if alert.state != "resolved":
                 known = self._open.get(alert.key)
                 if known is not None and known.suppressed_by != alert.suppressed_by:
-                    rows.append(self._row(alert))
+                    rows.append(alert_row(alert, self._partition))
                 self._store(alert, policy, self._shade(alert, policy, now_ms))
             return rows
         shade = self._shade(alert, policy, max(now_ms, transition.at_ms)) if alert.is_up else CLEAR
@@ -216,7 +216,7 @@ class AlertBook:
             self._over[alert.alert_id] = alert
         else:
             self._store(alert, policy, shade)
-        return [self._row(alert), self._event(alert, transition), *rows]
+        return [alert_row(alert, self._partition), alert_event_row(alert, transition), *rows]
 
     def _over_now(self, alert: Alert, policy: Policy, transition: Transition) -> list[Row]:
         at_ms = transition.at_ms
@@ -260,44 +260,6 @@ class AlertBook:
         if alert.suppressed_by == shade.by and alert.held == shade.holds:
             return alert
         return replace(alert, suppressed_by=shade.by, held=shade.holds)
-
-    def _row(self, alert: Alert) -> AlertRow:
-        return AlertRow(
-            alert_id=alert.alert_id,
-            device_id=alert.device_id,
-            site_id=alert.site_id,
-            customer_id=alert.customer_id,
-            detector=alert.detector,
-            subsystem=alert.subsystem,
-            severity=alert.severity,
-            state=alert.state,
-            onset_at=alert.onset_ms,
-            pending_at=alert.pending_ms,
-            fired_at=alert.fired_ms,
-            acknowledged_at=alert.acknowledged_ms,
-            acknowledged_by=alert.acknowledged_by,
-            resolved_at=alert.resolved_ms,
-            reason=alert.reason,
-            outcome=alert.outcome,
-            score=alert.score,
-            flaps=alert.flaps,
-            suppressed_by=alert.suppressed_by,
-            work_order_id=alert.work_order_id,
-            evidence=alert.evidence,
-            partition=self._partition,
-        )
-
-    def _event(self, alert: Alert, transition: Transition) -> AlertEventRow:
-        return AlertEventRow(
-            event_id=derived_id("alert_event", alert.alert_id, transition.at_ms, transition.to_state, alert.events),
-            alert_id=alert.alert_id,
-            at=transition.at_ms,
-            from_state=transition.from_state,
-            to_state=transition.to_state,
-            reason=transition.reason,
-            actor=transition.actor,
-            comment=transition.comment,
-        )
 
 
 def _next_look_ms(alert: Alert, policy: Policy, shade: Shade) -> int | None:

@@ -131,7 +131,8 @@ def _serve(database_url: str, notifier: Notifier, audience: str, stop: threading
         try:
             with psycopg.connect(database_url, autocommit=True) as connection:
                 while not stop.is_set():
-                    if not any(deliver_waiting(connection, notifier, audiences=[audience])):
+                    # One by one: a stop waits for one slow message at most, and none is claimed in vain.
+                    if not any(deliver_waiting(connection, notifier, audiences=[audience], limit=1)):
                         stop.wait(poll_s)
         except psycopg.OperationalError as error:
             _LOG.warning("delivery to %s waits for the database: %s", audience, error)

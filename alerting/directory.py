@@ -1,6 +1,6 @@
 """What a partition knows beforehand: customers, sites, devices and technicians."""
 
-from bisect import bisect_left, insort
+from bisect import insort
 
 from schema.registry import Customer, Device, RegistryEntry, Site, Technician
 
@@ -39,12 +39,6 @@ class Directory:
     def at_site(self, site_id: str) -> list[str]:
         """Ids of the site's devices, sorted."""
         return self._at_site.get(site_id, [])
-
-    def is_at_site(self, device_id: str, site_id: str) -> bool:
-        """Whether the device stands at the site."""
-        devices = self.at_site(site_id)
-        index = bisect_left(devices, device_id)
-        return index < len(devices) and devices[index] == device_id
 
     def region_of(self, site_id: str, customer_id: str) -> str:
         """Region of the site, else of the customer, else empty."""

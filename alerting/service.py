@@ -12,23 +12,29 @@ WINDOW_MS = 28 * DAY_MS
 _USUAL_A_WINDOW = 1.0
 """Corrective orders of a customer in 28 days before anything is known."""
 _USUAL_REPAIR_MS = DAY_MS
+_LATE_MS = 3 * DAY_MS
+"""An order counts as overdue when its deadline is so long past: before that it is late, not forgotten."""
 _KEPT = 200
 
 
 class ServiceScore(msgspec.Struct, frozen=True):
-    """Service over the last 28 days; each penalty is in points, and together they are 75 at most."""
+    """Service over the last 28 days.
+
+    Penalties are 55 points together at most, and 37 are what it takes to bring the health of a customer whose use is
+    as usual down to yellow: late, frequent, slow and repeated at once, not one of them.
+    """
 
     score: float
     """0 to 100."""
     overdue: int
     requests: int
-    """Corrective orders opened in the window."""
+    """Corrective orders opened in the window, but for those where no fault was found."""
     requests_usual: float
     """The customer's own number in as much time, before the window."""
     requests_excess: float
     """How many standard deviations more than usual."""
     repair_ms: float | None
-    """Mean time from opening to done of repairs finished in the window."""
+    """Mean time from opening to done of repairs finished in the window; an order without a fault was no repair."""
     slower: float
     """That time over the customer's own before; 1 while unknown."""
     repeats: int
@@ -43,7 +49,8 @@ class ServiceRecord:
 
     def __init__(self) -> None:
         self._open: dict[str, Order] = {}
-        self._opened: deque[tuple[int, str, str]] = deque(maxlen=_KEPT)
+        self._opened: deque[tuple[int, str, str, str]] = deque(maxlen=_KEPT)
+        """(time, order, device, subsystem)"""
         self._repairs: deque[tuple[int, int]] = deque(maxlen=_KEPT)
         self._since_ms: int | None = None
 
@@ -51,31 +58,34 @@ class ServiceRecord:
         """Take over an order as it stands, after each of its steps."""
         known = self._open.get(order.work_order_id)
         if order.kind == "corrective" and (known is None or known.kind != "corrective") and order.state != "done":
-            self._opened.append((order.opened_ms, order.device_id, order.subsystem))
+            self._opened.append((order.opened_ms, order.work_order_id, order.device_id, order.subsystem))
         if order.state != "done":
             self._open[order.work_order_id] = order
             return
         self._open.pop(order.work_order_id, None)
-        if order.kind == "corrective" and order.done_ms is not None:
+        if order.outcome == "no_fault_found":
+            kept = [each for each in self._opened if each[1] != order.work_order_id]
+            self._opened = deque(kept, maxlen=_KEPT)
+        elif order.kind == "corrective" and order.done_ms is not None:
             self._repairs.append((order.done_ms, order.done_ms - order.opened_ms))
 
     def score(self, at_ms: int) -> ServiceScore:
         """The score at `at_ms`; the first call begins the customer's history."""
         self._since_ms = at_ms if self._since_ms is None else self._since_ms
         from_ms = at_ms - WINDOW_MS
-        overdue = sum(order.due_ms < at_ms for order in self._open.values())
+        overdue = sum(order.due_ms + _LATE_MS < at_ms for order in self._open.values())
         recent = [opened for opened in self._opened if opened[0] >= from_ms]
         earlier_windows = max(0.0, (from_ms - self._since_ms) / WINDOW_MS)
         earlier = sum(self._since_ms <= opened[0] < from_ms for opened in self._opened)
         usual = (earlier + _USUAL_A_WINDOW) / (earlier_windows + 1)
         excess = (len(recent) - usual) / math.sqrt(usual + 1)
         repair_ms, slower = self._repair_times(from_ms)
-        repeats = len(recent) - len({opened[1:] for opened in recent})
+        repeats = len(recent) - len({opened[2:] for opened in recent})
         penalty = (
-            min(20.0, 5.0 * overdue)
-            + min(20.0, 10 * max(0.0, excess - 1))
-            + min(20.0, 10 * max(0.0, math.log2(slower)))
-            + min(15.0, 5.0 * repeats)
+            min(15.0, 5.0 * overdue)
+            + min(15.0, 6 * max(0.0, excess - 1))
+            + min(15.0, 8 * max(0.0, math.log2(slower)))
+            + min(10.0, 5.0 * repeats)
         )
         return ServiceScore(100 - penalty, overdue, len(recent), usual, excess, repair_ms, slower, repeats)
 

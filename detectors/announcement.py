@@ -48,7 +48,7 @@ class AnnouncementThreshold:
     START = -0.5
     PRICE = 1.0
     """A needless visit costs what a prevented outage is worth: at least half of the announcements are to be right."""
-    CAUTION = 4.0
+    CAUTION = 8.0
     RESOLVE = math.log(3)
     """On the scale of scores: raised at 0.5, resolved below 0.25."""
     KEEP_MS = DAY_MS

@@ -84,6 +84,8 @@ class UsageDrop:
     """A weekday's weight in its share: half is forgotten after 6 weeks."""
     LEAST_DISPERSION = 0.02
     """Days differ by at least 14 %, however alike the first ones were."""
+    MOST = 3.0
+    """Usual days that one day counts for in learning: a broken counter or a feast does not become usual."""
     LEAST_MEAN = 0.3
     """Events a day below which a device counts as hardly used, and days say little."""
     HOUR_MEMORY = 0.95
@@ -97,6 +99,7 @@ class UsageDrop:
         self.dispersion = 1.0
         self.weekdays = [1.0] * 7
         self.hours = [0.0] * 168
+        self.shares: dict[int, list[float]] = {}
         self.recent: deque[_Day] = deque(maxlen=self.LAGS)
         self.adjusted: deque[float] = deque(maxlen=self.GIVE_UP_DAYS)
         self.days_down = 0
@@ -135,6 +138,11 @@ class UsageDrop:
 
     def _shares(self, weekday: int) -> list[float]:
         """Shares of the hours in a day's usage: the weekday's own, drawn towards those of all days; their sum is 1."""
+        if weekday not in self.shares:
+            self.shares[weekday] = self._new_shares(weekday)
+        return self.shares[weekday]
+
+    def _new_shares(self, weekday: int) -> list[float]:
         own = self.hours[weekday * 24 : weekday * 24 + 24]
         pooled = [sum(self.hours[hour::24]) for hour in range(24)]
         if not (of_all := sum(pooled)):
@@ -144,6 +152,7 @@ class UsageDrop:
 
     def _close_day(self) -> None:
         weekday = (self.day + _MONDAY) % 7
+        self.shares.clear()
         shares = self._shares(weekday)
         covered = min(1.0, sum(shares[hour] * exposure for hour, exposure in self.fed))
         if covered < 1e-6:
@@ -152,6 +161,8 @@ class UsageDrop:
         adjusted = self.total / (self.weekdays[weekday] * covered)
         if self.level is None:
             self.level = adjusted
+        if self.days > 7:
+            adjusted = min(adjusted, self.MOST * max(self.level, self.LEAST_MEAN))
         mean = max(self.level * self.weekdays[weekday], self.LEAST_MEAN) * covered
         self.recent.append(_Day(self.day * DAY_MS, self.total, mean, self._ratios(mean)))
         self.adjusted.append(adjusted)
@@ -205,7 +216,7 @@ class UsageDrop:
             self.HOUR_MEMORY * count for count in self.hours[weekday * 24 : weekday * 24 + 24]
         ]
         if self.days > 1:
-            share = self.total / covered / max(self.level, self.LEAST_MEAN)
+            share = adjusted * self.weekdays[weekday] / max(self.level, self.LEAST_MEAN)
             self.weekdays[weekday] += covered * self.SHARE_RATE * (share - self.weekdays[weekday])
             average = sum(self.weekdays) / 7
             self.weekdays = [max(each / average, 0.05) for each in self.weekdays]

@@ -178,6 +178,7 @@ class _Player:
         self._serve_until(lambda: len(self._clocks) <= bound, "a bridge to confirm the clock")
         if due and self._staff is not None:
             self._staff(at_ms)
+        self._heed_stop()
         if time.monotonic() - self._told_s >= _PROGRESS_EVERY_S:
             self._tell("", 0.0)
 
@@ -233,8 +234,7 @@ class _Player:
                 self._tell(waiting_for, waited_s)
 
     def _serve(self, timeout_s: float) -> None:
-        if self._stop.is_set():
-            raise _Stopped
+        self._heed_stop()
         for key, events in self._selector.select(min(timeout_s, 0.05)):
             line: Line = key.data
             line.serve(events, time.monotonic())
@@ -248,6 +248,10 @@ class _Player:
             self._clocks_lost = False
             for at_ms in self._clocks.waiting():
                 self._control.publish(_clock_message(at_ms))
+
+    def _heed_stop(self) -> None:
+        if self._stop.is_set():
+            raise _Stopped
 
     def _control_message(self, topic: str, payload: bytes) -> None:
         if (gateway_id := self._gateway_of_topic.get(topic)) is not None:

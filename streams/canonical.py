@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 
 
@@ -36,10 +37,7 @@ def canonical(value: Any) -> Any:
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    names = dict.fromkeys(
-        name
-        for owner in type(value).__mro__
-        for name in (*getattr(owner, "__struct_fields__", ()), *getattr(owner, "__slots__", ()))
-        if hasattr(value, name) and not name.startswith("__")
-    )
-    return {name: getattr(value, name) for name in names} | getattr(value, "__dict__", {})
+    if isinstance(value, msgspec.Struct):
+        return {name: getattr(value, name) for name in value.__struct_fields__}
+    slots = dict.fromkeys(name for owner in type(value).__mro__ for name in getattr(owner, "__slots__", ()))
+    return {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})

@@ -5,14 +5,15 @@ What concerns one device happens as its messages are applied; what joins several
 Nothing here asks a clock or a table: the state and the record decide.
 """
 
-import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from alerting.desk import Desk
+from alerting.timers import Timers
 from alerting.usage import DeviceDay
 from detectors import failure_risk, fault_rules, silence, usage_drop
 from detectors.failure_risk import FailureRisk
@@ -24,6 +25,7 @@ from schema.record import Record, TelemetryRecord, Tick
 from schema.registry import Calendar, Customer, Device, Part, RegistryEntry, Site, Technician
 from schema.rows import ModelMetricRow
 from streams import registry_rows
+from streams.canonical import canonical
 from streams.device import DeviceMessage, DeviceState
 from streams.effects import Effects, Integers, RawReadings
 from streams.layout import Layout, ModelSlots
@@ -75,10 +77,10 @@ class Shared:
     failures: list[tuple[int, str, str]] = field(default_factory=list)
     """Hard failures since the last tick: (time, device, subsystem)."""
     risks: list[_RiskDue] = field(default_factory=list)
-    overdue: list[tuple[int, str]] = field(default_factory=list)
-    """Heap of (time, device): when a device is looked at for silence."""
-    quiet: list[tuple[int, str]] = field(default_factory=list)
-    """Heap of (time, device): when a device's fault rules may clear."""
+    overdue: Timers[tuple[str]] = field(default_factory=Timers)
+    """When a device is looked at for silence."""
+    quiet: Timers[tuple[str]] = field(default_factory=Timers)
+    """When a device's fault rules may clear."""
     sites_offline: set[str] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=dict)
     """Counters that tell of what was noticed: duplicates, unknown devices, unknown metrics, gaps."""
@@ -122,6 +124,10 @@ class Partition:
                     self.effects.put(self.shared.desk.command(entry, self.shared.now_ms))
                 elif isinstance(entry, RegistryEntry):
                     self._register(entry)
+
+    def dump(self) -> Any:
+        """Return the state as plain values, for comparisons (see `streams.canonical`)."""
+        return canonical([self.devices, self.shared])
 
     # --- telemetry
 
@@ -293,9 +299,7 @@ class Partition:
         judgement = device.rules.fault(fault.ts_ms, fault.code, fault.severity, fault.subsystem, stops)  # type: ignore[arg-type]
         if judgement is not None:
             self._observe(fault_rules.finding(judgement, **self._names(entry)))
-            deadline_ms = device.rules.deadline_ms()
-            if deadline_ms is not None:
-                heapq.heappush(self.shared.quiet, (deadline_ms, entry.device_id))
+            self.shared.quiet.set((entry.device_id,), device.rules.deadline_ms())
 
     # --- ticks
 
@@ -337,9 +341,7 @@ class Partition:
 
     def _watch_silence(self, device: DeviceState) -> None:
         assert device.cadence is not None
-        at_ms = device.cadence.overdue_at_ms()
-        if at_ms is not None:
-            heapq.heappush(self.shared.overdue, (at_ms, device.entry.device_id))
+        self.shared.overdue.set((device.entry.device_id,), device.cadence.overdue_at_ms())
 
     def _silence(self, now_ms: int) -> None:
         shared = self.shared
@@ -353,8 +355,8 @@ class Partition:
             sites.add(device.entry.site_id)
         shared.heard.clear()
         fell_silent = []
-        while shared.overdue and shared.overdue[0][0] <= now_ms:
-            device = self.devices[heapq.heappop(shared.overdue)[1]]
+        for (device_id,) in shared.overdue.due(now_ms):
+            device = self.devices[device_id]
             assert device.cadence is not None
             at_ms = device.cadence.overdue_at_ms()
             assert at_ms is not None
@@ -390,17 +392,12 @@ class Partition:
         (self.shared.sites_offline.add if judgement.offline else self.shared.sites_offline.discard)(site_id)
 
     def _clear_rules(self, now_ms: int) -> None:
-        due = set()
-        while self.shared.quiet and self.shared.quiet[0][0] <= now_ms:
-            due.add(heapq.heappop(self.shared.quiet)[1])
-        for device_id in sorted(due):
+        for device_id in sorted(device_id for (device_id,) in self.shared.quiet.due(now_ms)):
             device = self.devices[device_id]
             self.changed.add(device_id)
             for judgement in device.rules.tick(now_ms):
                 self._observe(fault_rules.finding(judgement, **self._names(device.entry)))
-            deadline_ms = device.rules.deadline_ms()
-            if deadline_ms is not None:
-                heapq.heappush(self.shared.quiet, (deadline_ms, device_id))
+            self.shared.quiet.set((device_id,), device.rules.deadline_ms())
 
     def _judge_risks(self, now_ms: int) -> None:
         shared = self.shared

@@ -106,12 +106,13 @@ def test_two_deliverers_share_the_work(connection: psycopg.Connection[Any], data
 def test_a_slow_audience_does_not_hold_up_another(connection: psycopg.Connection[Any], database: str) -> None:
     failures(connection, 1)
     connection.execute("UPDATE outbox SET audience = 'executive' WHERE kind = 'alert_fired'")
-    released, delivered, stop = threading.Event(), threading.Event(), threading.Event()
+    blocked, released, delivered, stop = (threading.Event() for _ in range(4))
 
     def slow_for_executives(note: Note) -> None:
         if note.audience == "executive":
+            blocked.set()
             released.wait(20)
-        else:
+        elif blocked.wait(20):
             delivered.set()
 
     thread = threading.Thread(target=run_delivery, args=(database, slow_for_executives, stop))

@@ -247,3 +247,25 @@ def test_in_wall_clock_time_the_backlog_comes_before_the_first_tick(parts: Local
     times = [record.at_ms for record in records if isinstance(record, Tick)]
     assert times == sorted(times)
     assert len(log.messages()) == 500
+
+
+def test_without_a_broker_the_bridge_waits_and_still_stops_in_time() -> None:
+    log = MemoryLog()
+    config = BridgeConfig(mqtt_url="mqtt://127.0.0.1:1", source=SOURCE, partitions=1)
+    lonely = Bridge(config, catalogue=CATALOGUE, directory=DeviceDirectory(1), append=log.append, last_ticks={0: T0})
+    stop = threading.Event()
+    thread = threading.Thread(target=lonely.run, args=(stop,))
+    thread.start()
+    log.wait_for(lambda: bool(log.entries))
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert log.ticks() == [Tick(SOURCE, T0, "joined"), Tick(SOURCE, T0, "left")]
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "localhost:1883", "mqtt://", "mqtt://user:secret@"])
+def test_an_address_that_is_none_is_named_without_its_password(url: str) -> None:
+    config = BridgeConfig(mqtt_url=url, source=SOURCE, partitions=1)
+    with pytest.raises(ValueError, match="mqtt_url") as raised:
+        Bridge(config, catalogue=CATALOGUE, directory=DeviceDirectory(1), append=print, last_ticks={})
+    assert "secret" not in str(raised.value)

@@ -24,8 +24,8 @@ from wardwatch.local import LocalParts
 SOURCE = "bridge-1"
 PARTITIONS = 2
 DEVICES = 10
-CLOCKS = 120
-KILL_AT = (20, 50, 51, 90)
+CLOCKS = 60
+KILL_AT = (10, 25, 26, 45)
 UNCONFIRMED = 8
 
 

@@ -226,7 +226,7 @@ def encoded(value: Any, content_type: str | None) -> bytes:
         return repr(value).encode(errors="replace")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     payload=st.binary(max_size=300) | mutants.map(lambda changes: body() | changes) | mutants,
     topic=st.sampled_from([TOPIC, STATE_TOPIC]) | st.text(max_size=40),

@@ -1,0 +1,189 @@
+"""A partition's promises: cuts, interleaving and restarts do not show, in state, scores or effects."""
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from itertools import groupby
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from schema.catalogue import load_catalogue
+from schema.messages import Message
+from schema.record import Tick, decode, encode_registry, encode_telemetry, encode_tick
+from simulator.offline import messages
+from simulator.scenario import CLOCK_MS, Scenario
+from streams import snapshot
+from streams.effects import Effects
+from streams.partition import Partition
+
+CATALOGUE = load_catalogue()
+SCENARIO = Scenario(11, devices=8, customers=2, days=4)
+
+Interval = tuple[int, tuple[Message, ...]]
+
+
+@cache
+def intervals() -> tuple[Interval, ...]:
+    """What the fleet sends between two ticks, with the tick's time."""
+    return tuple(
+        (receive_ms + CLOCK_MS, tuple(group))
+        for receive_ms, group in groupby(messages(SCENARIO), lambda m: m.receive_ms)
+    )
+
+
+@cache
+def registry() -> bytes:
+    """The fleet, as one record."""
+    known = SCENARIO.registry
+    entries = (*known.technicians, *known.parts, *known.calendars, *known.customers, *known.sites, *known.devices)
+    return encode_registry(entries, source="test", receive_ms=0)
+
+
+def records(order: Iterator[Interval], sizes: Iterator[int]) -> Iterator[bytes]:
+    """The log of one partition, its messages cut into records of these sizes."""
+    yield registry()
+    yield encode_tick(Tick("bridge", SCENARIO.start_ms, "joined"))
+    for tick_ms, sent in order:
+        rest = list(sent)
+        while rest:
+            size = next(sizes)
+            yield encode_telemetry(rest[:size], source="bridge", receive_ms=rest[0].receive_ms)
+            rest = rest[size:]
+        yield encode_tick(Tick("bridge", tick_ms))
+
+
+class Database:
+    """Keeps effects as tables would, and the newest cut."""
+
+    def __init__(self) -> None:
+        self.readings: Counter[Any] = Counter()
+        self.closed: Counter[Any] = Counter()
+        self.faults: Counter[Any] = Counter()
+        self.rows: dict[Any, Any] = {}
+        self.cut: dict[str, bytes] = {}
+
+    def write(self, partition: Partition) -> None:
+        effects: Effects = partition.effects
+        names = {number: device_id for device_id, number in partition._numbers.items()}
+        for raw in effects.readings:
+            columns = zip(raw.slots.tolist(), raw.ts_ms.tolist(), raw.n.tolist(), strict=True)
+            self.readings.update((names[raw.device], raw.boot, *row) for row in columns)
+        for row in effects.closed[: effects.filled].tolist():
+            self.closed[names[row[0]], *row[1:]] += 1
+        self.faults.update(
+            (device, msgspec.structs.astuple(fault), boot, seq) for device, fault, boot, seq in effects.faults
+        )
+        self.rows.update({key: msgspec.to_builtins(row) for key, row in effects.rows.items()})
+        effects.clear()
+
+    def content(self) -> list[Any]:
+        return [self.readings, self.closed, self.faults, self.rows]
+
+
+def run(log: Iterator[bytes]) -> tuple[Database, Any]:
+    """Process a log without interruption; return what is stored and the state."""
+    database, partition = Database(), Partition(0, CATALOGUE)
+    for value in log:
+        partition.apply(decode(value))
+        database.write(partition)
+    return database, partition.dump()
+
+
+@cache
+def undisturbed() -> tuple[Database, Any]:
+    """One record an interval, in the order of sending."""
+    return run(records(iter(intervals()), iter(lambda: 10_000, 0)))
+
+
+def test_the_scenario_leads_to_alerts_and_orders() -> None:
+    tables = {key[0] for key in undisturbed()[0].rows}
+    assert {"alerts", "alert_events", "work_orders", "customer_health", "outbox"} <= tables
+
+
+slow = settings(
+    max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+)
+# Shrinking would run for minutes and cannot make an interleaving of hundreds of messages readable.
+
+
+@slow
+@given(st.data())
+def test_the_cut_of_records_and_the_order_between_two_ticks_do_not_show(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=20))
+    shuffle = data.draw(st.randoms(use_true_random=False))
+
+    def shuffled() -> Iterator[Interval]:
+        for tick_ms, sent in intervals():
+            order = list(sent)
+            shuffle.shuffle(order)
+            yield tick_ms, tuple(order)
+
+    def cycle() -> Iterator[int]:
+        while True:
+            yield from sizes
+
+    database, state = run(records(shuffled(), cycle()))
+    assert database.content() == undisturbed()[0].content()
+    assert state == undisturbed()[1]
+
+
+@slow
+@given(st.data())
+def test_a_worker_that_stops_after_any_transaction_goes_on_as_if_nothing_had_happened(data: st.DataObject) -> None:
+    log = list(records(iter(intervals()), iter(lambda: 10_000, 0)))
+    stops = data.draw(st.lists(st.integers(1, len(log) - 1), min_size=1, max_size=3, unique=True).map(sorted))
+    every = data.draw(st.integers(3, 200))
+    database, partition, cut_at = Database(), Partition(0, CATALOGUE), 0
+    offset = 0
+    while offset < len(log):
+        partition.apply(decode(log[offset]))
+        database.write(partition)
+        offset += 1
+        if offset % every == 0:
+            database.cut |= snapshot.dump(partition)
+            partition.changed.clear()
+            cut_at = offset
+        if stops and offset == stops[0]:
+            stops.pop(0)
+            partition = snapshot.load(0, CATALOGUE, database.cut)
+            for value in log[cut_at:offset]:
+                partition.apply(decode(value))
+                partition.effects.clear()
+    assert database.content() == undisturbed()[0].content()
+    assert partition.dump() == undisturbed()[1]
+
+
+def test_a_message_sent_twice_counts_once() -> None:
+    twice = ((tick_ms, sent + sent[:3]) for tick_ms, sent in intervals())
+    database, state = run(records(twice, iter(lambda: 10_000, 0)))
+    assert database.content() == undisturbed()[0].content()
+    assert state == undisturbed()[1]
+
+
+def test_time_is_the_minimum_over_live_sources_and_never_goes_back() -> None:
+    partition = Partition(0, CATALOGUE)
+    seen = []
+    for tick in (
+        Tick("a", 1_000, "joined"),
+        Tick("b", 2_000, "joined"),
+        Tick("b", 9_000),
+        Tick("a", 5_000),
+        Tick("a", 4_000),
+        Tick("a", 6_000, "left"),
+        Tick("b", 9_500),
+    ):
+        partition.apply(tick)
+        seen.append(partition.shared.now_ms)
+    assert seen == [0, 0, 1_000, 5_000, 5_000, 5_000, 9_500]
+
+
+@pytest.mark.parametrize("unknown", ["ghost-1"])
+def test_a_message_of_a_device_that_the_partition_does_not_know_is_counted(unknown: str) -> None:
+    partition = Partition(0, CATALOGUE)
+    message = Message(unknown, "telemetry", 1, 1, 0, 0)
+    partition.apply(decode(encode_telemetry([message], source="s", receive_ms=0)))
+    assert partition.shared.counts == {"unknown_device": 1}
