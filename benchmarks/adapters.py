@@ -23,17 +23,21 @@ def usage_drop() -> _UsageDrop:
     return _UsageDrop()
 
 
+_OF_CODES = ("codes_6h", "codes_1d", "codes_3d")
+_OF_GAUGES = ("level_z", "level_z_3d")
+
+
 class _Device:
     def __init__(self) -> None:
         self.whole = SubsystemHealth()
-        self.by_code: dict[str, SubsystemHealth] = {}
+        self.parts: dict[str, SubsystemHealth] = {}
         self.info: dict[str, float] = {}
         self.seen_ms = -1
         self.changed_ms: dict[str, int] = {}
 
 
 class _FailureRisk:
-    """A machine counts as one subsystem; codes have no subsystem here, so each has a health of its own besides."""
+    """A machine counts as one subsystem; codes and gauges have none here, so each has a health of its own besides."""
 
     def __init__(self, horizon: float) -> None:
         self.risk = FailureRisk()
@@ -51,10 +55,11 @@ class _FailureRisk:
                 device.info = {f"model={data['model']}": 1.0, "years": data["age"] / 10}
             case "fault":
                 device.whole.fault(at_ms, "warning")
-                device.by_code.setdefault(data["code"], SubsystemHealth()).fault(at_ms, "warning")
+                device.parts.setdefault(data["code"], SubsystemHealth()).fault(at_ms, "warning")
             case "telemetry":
                 for name, value in data.items():
                     device.whole.window(at_ms, name, value, 1)
+                    device.parts.setdefault(name, SubsystemHealth()).window(at_ms, name, value, 1)
             case "maint":
                 device.changed_ms[data["what"]] = at_ms
             case "failure":
@@ -67,9 +72,9 @@ class _FailureRisk:
         device = self.devices[device_id]
         changed_ms = max(device.changed_ms.values(), default=device.seen_ms)
         features = device.whole.features(at_ms, at_ms - device.seen_ms, at_ms - changed_ms) | device.info
-        for code, health in device.by_code.items():
+        for part, health in device.parts.items():
             own = health.features(at_ms, 0, 0)
-            features |= {f"{name}:{code}": own[name] for name in ("codes_6h", "codes_1d", "codes_3d")}
+            features |= {f"{name}:{part}": own[name] for name in (_OF_GAUGES if health.gauges else _OF_CODES)}
         for what, since_ms in device.changed_ms.items():
             features[f"worn:{what}"] = min(2.0, (at_ms - since_ms) / (60 * 24 * HOUR_MS))
         return self.risk.judge(at_ms, device_id, "", features).probability

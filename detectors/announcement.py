@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Hashable
 
 import msgspec
+from river import base
 
 VERSION = "announcement/1"
 DAY_MS = 86_400_000
@@ -17,7 +18,7 @@ class _Standing(msgspec.Struct):
     """Since when the odds have been too low for some of them; -1 while they are not."""
 
 
-class AnnouncementThreshold:
+class AnnouncementThreshold(base.Base):  # type: ignore[misc]  # River publishes no types
     """Plays through what each of a grid of thresholds would have announced, and uses the one that served best.
 
     For each threshold g (log odds) an announcement about a key begins when its odds reach g and ends when they have

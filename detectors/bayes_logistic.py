@@ -44,7 +44,6 @@ class BayesianLogistic(base.Classifier):  # type: ignore[misc]  # River publishe
         self.index: dict[Any, int] = {"": 0}
         self.mean: NDArray[np.float64] = np.array([dict(prior or {}).get("", 0.0)])
         self.cov: NDArray[np.float64] = np.array([[variance]])
-        self.labels: list[Any] = [False, True]
 
     def vector(self, x: Mapping[Any, float]) -> NDArray[np.float64]:
         """Features as the model's vector, the constant first; features not seen before are added to the model."""
@@ -77,15 +76,13 @@ class BayesianLogistic(base.Classifier):  # type: ignore[misc]  # River publishe
         self.cov -= np.outer(v, v) * (curvature * step)
 
     def learn_one(self, x: Mapping[Any, float], y: Any, w: float = 1.0) -> None:
-        """River's interface; labels may be any two values, the larger one is the event."""
-        if y not in self.labels:
-            self.labels = [False, True] if isinstance(y, bool) else [0, 1]
+        """River's interface; `y` is true for the event."""
         self.learn(self.vector(x), bool(y), w)
 
-    def predict_proba_one(self, x: Mapping[Any, float]) -> dict[Any, float]:
+    def predict_proba_one(self, x: Mapping[Any, float]) -> dict[bool, float]:
         """River's interface: probabilities of both labels."""
         p = self.probability(self.vector(x))
-        return {self.labels[0]: 1 - p, self.labels[1]: p}
+        return {False: 1 - p, True: p}
 
     def _add(self, name: Any) -> None:
         n = len(self.index)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from river import base
 
 from detectors.announcement import AnnouncementThreshold
 from detectors.bayes_logistic import BayesianLogistic, sigmoid
@@ -52,7 +53,7 @@ class _Example(msgspec.Struct):
     """Announcements that it began, see `AnnouncementThreshold`."""
 
 
-class FailureRisk:
+class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
     """Online Bayesian logistic regression whose labels arrive late.
 
     A judgement at t is right if the subsystem fails in (t + NEAREST, t + HORIZON], or if a technician confirms within

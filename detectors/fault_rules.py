@@ -5,6 +5,7 @@ from collections import deque
 from typing import Literal
 
 import msgspec
+from river import base
 
 from schema.findings import SEVERITIES, Finding, Severity
 
@@ -42,7 +43,7 @@ class _Subsystem(msgspec.Struct):
     stopped: bool = False
 
 
-class FaultRules:
+class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
     """Immediate, repeat and burst rules over the fault events of one device.
 
     * immediate: a fault of severity `error` or `critical` of the catalogue.

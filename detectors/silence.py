@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from river import base
 
 from schema.findings import Finding
 
 VERSION = "silence/1"
 
 
-class Cadence:
+class Cadence(base.Base):  # type: ignore[misc]  # River publishes no types
     """How often a device talks, learned from the receive times of its messages.
 
     The interval is the upper quartile of the last GAPS gaps, so that messages in between (faults are sent at once) do
@@ -41,9 +42,9 @@ class Cadence:
     SHORTEST = 0.5
     LONGEST = 4.0
 
-    def __init__(self, interval_ms: int) -> None:
-        """`interval_ms`: the catalogue's message interval, above 0."""
-        self.catalogue_ms = interval_ms
+    def __init__(self, catalogue_ms: int) -> None:
+        """`catalogue_ms`: the catalogue's message interval, above 0."""
+        self.catalogue_ms = catalogue_ms
         self.last_ms = -1
         self.gaps: deque[int] = deque(maxlen=self.GAPS)
 

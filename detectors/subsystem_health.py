@@ -4,6 +4,7 @@ import math
 from array import array
 
 import msgspec
+from river import base
 
 VERSION = "subsystem_health/1"
 HOUR_MS = 3_600_000
@@ -48,7 +49,7 @@ class _Gauge(msgspec.Struct):
     last_ms: int = 0
 
 
-class SubsystemHealth:
+class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no types
     """Features of one subsystem, kept up to date by its faults and by the closed hourly windows of its gauges.
 
     Faults are counted with exponential forgetting over 6 h, 1, 3 and 7 days. A gauge is compared with its own usual

@@ -6,6 +6,7 @@ from math import log
 from typing import Any
 
 import msgspec
+from river import base
 
 from schema.findings import Finding, Severity
 
@@ -36,7 +37,7 @@ class _Day(msgspec.Struct):
     """Nats by which the day speaks for each of the falls and against usual."""
 
 
-class UsageDrop:
+class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
     """Generalised likelihood ratio of falls of overdispersed counts against the device's own week.
 
     A day's judged hours are added up, because what moves usage (weather, a feast, a doctor's leave) moves whole days.
@@ -129,6 +130,11 @@ class UsageDrop:
         self.fed.append((hour_of_day, exposure))
         self.hours[(day + _MONDAY) % 7 * 24 + hour_of_day] += count
         return self.judgement
+
+    @property
+    def drift_detected(self) -> bool:
+        """River's word for it: usage is down."""
+        return self.judgement.belief >= 0.5
 
     def expected(self, at_ms: int) -> float:
         """Usual count of the hour that ends at `at_ms` (of the day, if days are fed); 0 before anything is known."""

@@ -7,6 +7,7 @@ less.
 import contextlib
 import selectors
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -98,6 +99,8 @@ class Line:
             return
         if events & selectors.EVENT_READ:
             client.loop_read()
+            while isinstance(connection := client.socket(), ssl.SSLSocket) and connection.pending():
+                client.loop_read()
         if client.want_write():
             client.loop_write()
         connection = client.socket()

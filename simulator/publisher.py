@@ -11,9 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
-
-import msgspec
 
 from schema.topics import CLOCK_CONFIRMED_TOPIC, CLOCK_TOPIC, confirmed_topic, state_topic
 from simulator.clocks import Clocks
@@ -22,7 +19,7 @@ from simulator.scenario import CLOCK_MS, Publication, Scenario
 from simulator.tally import Progress, Tally
 from simulator.truth import Totals
 from simulator.unconfirmed import Sent, Unconfirmed
-from simulator.wire import State, encode
+from simulator.wire import ClockConfirmed, Confirmed, State, clock_payload, decode, encode
 
 CLOCKS_UNCONFIRMED = 8
 STAFF_HOUR_UTC = 8
@@ -31,17 +28,7 @@ _HOUR_MS = 3_600_000
 _SAY_AFTER_S = 1.0
 _PROGRESS_EVERY_S = 0.2
 _SHORT_S = 0.002
-
-
-class _ClockConfirmed(msgspec.Struct):
-    at: int
-    source: str = ""
-
-
-class _Confirmed(msgspec.Struct):
-    boot: int
-    seq: int
-    first: int = msgspec.field(name="from", default=1)
+_AGAIN_S = 3.0
 
 
 class _Stopped(Exception):
@@ -108,6 +95,9 @@ class _Player:
         self._will_of: dict[str, bytes] = {}
         self._clocks = Clocks(bridges)
         self._clocks_lost = False
+        """The broker has forgotten clocks; they follow once everything else has been acknowledged."""
+        self._again_at_s: float | None = None
+        """When to send everything again if nobody has confirmed it: the bridge may have come back later than we."""
         gateways = scenario.fleet.gateways()
         self._control = Line(
             "simulator-clock",
@@ -159,7 +149,7 @@ class _Player:
                 self._selector,
                 subscriptions=topics,
                 on_message=lambda topic, payload: self._confirmed(gateway_id, topic, payload),
-                on_restored=lambda line: self._gateway_restored(gateway_id, line),
+                on_restored=lambda _line: self._send_again(self._gateways[gateway_id]),
             )
         )
 
@@ -173,7 +163,7 @@ class _Player:
         self._clocks.published(at_ms, marks)
         self._control.publish(_clock_message(at_ms))
         self._serve_until(self._all_settled, "the broker to acknowledge the clock")
-        due = self._staff is not None and at_ms % _DAY_MS == STAFF_HOUR_UTC * _HOUR_MS
+        due = self._staff is not None and (at_ms - STAFF_HOUR_UTC * _HOUR_MS) % _DAY_MS < CLOCK_MS
         bound = 0 if due else CLOCKS_UNCONFIRMED - 1
         self._serve_until(lambda: len(self._clocks) <= bound, "a bridge to confirm the clock")
         if due and self._staff is not None:
@@ -244,10 +234,23 @@ class _Player:
             self._control.keep(now_s)
             for gateway in self._gateways.values():
                 gateway.line.keep(now_s)
-        if self._clocks_lost and self._all_settled():
+        if self._clocks_lost or self._again_at_s is not None:
+            self._recover(now_s)
+
+    def _recover(self, now_s: float) -> None:
+        """After a loss of the broker, send clocks again, and everything before them until somebody confirms it."""
+        if not self._all_settled():
+            return
+        if self._clocks_lost:
             self._clocks_lost = False
+            self._again_at_s = now_s + _AGAIN_S
             for at_ms in self._clocks.waiting():
                 self._control.publish(_clock_message(at_ms))
+        elif self._again_at_s is not None and now_s >= self._again_at_s:
+            self._clocks_lost = True
+            for gateway in self._gateways.values():
+                if gateway.line.ready:
+                    self._send_again(gateway)
 
     def _heed_stop(self) -> None:
         if self._stop.is_set():
@@ -258,28 +261,28 @@ class _Player:
             if payload == self._will_of.get(gateway_id):
                 self._wills.discard(gateway_id)
             return
-        told = _decoded(payload, _ClockConfirmed)
+        told = decode(payload, ClockConfirmed)
         if told is None:
             return
+        self._again_at_s = None
         for confirmed_id, mark in (self._clocks.confirmed(told.at, told.source) or {}).items():
             self._gateways[confirmed_id].kept.confirmed_before(mark)
 
     def _confirmed(self, gateway_id: str, topic: str, payload: bytes) -> None:
-        told = _decoded(payload, _Confirmed)
+        told = decode(payload, Confirmed)
         if told is not None:
             self._gateways[gateway_id].kept.confirmed(self._device_of_topic[topic], told.boot, told.first, told.seq)
 
     def _control_restored(self, _line: Line) -> None:
-        """A broker that starts again has forgotten clocks and wills: the clocks follow once all else is settled."""
+        """A broker that starts again has forgotten wills, too."""
         self._clocks_lost = True
         self._wills.clear()
 
-    def _gateway_restored(self, gateway_id: str, line: Line) -> None:
-        gateway = self._gateways[gateway_id]
+    def _send_again(self, gateway: _Gateway) -> None:
         kept = gateway.kept.messages()
         known = {id(sent) for sent in kept}
         for sent in [*(birth for birth in gateway.births.values() if id(birth) not in known), *kept]:
-            line.publish(sent)
+            gateway.line.publish(sent)
             self._tally.sent_again += 1
 
     def _tell(self, waiting_for: str, waited_s: float) -> None:
@@ -289,16 +292,5 @@ class _Player:
         )
 
 
-_Body = TypeVar("_Body")
-
-
-def _decoded(payload: bytes, shape: type[_Body]) -> _Body | None:
-    """What a confirmation says; None for what is none, which is nobody's confirmation."""
-    try:
-        return msgspec.json.decode(payload, type=shape)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-
-
 def _clock_message(at_ms: int) -> Sent:
-    return Sent(CLOCK_TOPIC, msgspec.json.encode({"at": at_ms}), False)
+    return Sent(CLOCK_TOPIC, clock_payload(at_ms), False)

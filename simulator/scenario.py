@@ -50,13 +50,24 @@ class Publication(NamedTuple):
 
 @dataclass(frozen=True)
 class Scenario:
-    """All that follows from a seed and a size; the same values give the same bytes."""
+    """All that follows from a seed and a size; the same values give the same bytes.
+
+    Raises:
+        ValueError: there is not at least one day and one device for each customer.
+    """
 
     seed: int
     devices: int = 150
     customers: int = 30
     days: int = 56
     start_ms: int = DEFAULT_START_MS
+
+    def __post_init__(self) -> None:
+        if self.days < 1 or not 1 <= self.customers <= self.devices:
+            raise ValueError(
+                f"{self.devices} devices, {self.customers} customers, {self.days} days:"
+                " there must be at least one day and one device for each customer"
+            )
 
     @property
     def end_ms(self) -> int:

@@ -1,4 +1,6 @@
-"""What devices put on the wire: bodies of their messages and their JSON."""
+"""What goes over the wire: bodies of messages and their JSON, the clock, and what is confirmed."""
+
+from typing import TypeVar
 
 import msgspec
 
@@ -41,3 +43,34 @@ _ENCODER = msgspec.json.Encoder()
 def encode(body: Telemetry | State | bytes) -> bytes:
     """Payload of a body; malformed messages are bytes already."""
     return body if isinstance(body, bytes) else _ENCODER.encode(body)
+
+
+class ClockConfirmed(msgspec.Struct):
+    """A bridge has everything before this clock in the log."""
+
+    at: int
+    source: str = ""
+
+
+class Confirmed(msgspec.Struct):
+    """Messages `first` to `seq` of a device's boot are in the log."""
+
+    boot: int
+    seq: int
+    first: int = msgspec.field(name="from", default=1)
+
+
+_Body = TypeVar("_Body")
+
+
+def decode(payload: bytes, shape: type[_Body]) -> _Body | None:
+    """What a confirmation says; None for bytes that say nothing of the kind."""
+    try:
+        return msgspec.json.decode(payload, type=shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def clock_payload(at_ms: int) -> bytes:
+    """Body of the clock."""
+    return msgspec.json.encode({"at": at_ms})

@@ -121,6 +121,20 @@ class TelemetryOwner:
     async def take_over(self, partition: int, epoch_hint: int | None) -> int:
         """See `streams.processor.Processor`."""
         connection = await connect(self.database_url)
+        try:
+            progress, cut, rows = await self._become_owner(connection, partition)
+        except BaseException:
+            await connection.close()
+            raise
+        state = snapshot.load(partition, self.catalogue, rows)
+        bound = log.bind(partition=partition)
+        bound.info("took over", epoch=progress.epoch, hint=epoch_hint, cut=cut, recompute=progress.next_offset - cut)
+        self._owned[partition] = _Owned(connection, progress, state, self.monotonic() + self.snapshot_every_s, bound)
+        return cut
+
+    async def _become_owner(
+        self, connection: AsyncConnection[Any], partition: int
+    ) -> tuple[Progress, int, dict[str, bytes]]:
         async with connection.transaction():
             progress, cut, written_by = await open_progress(connection, TELEMETRY, partition)
             if written_by not in ("", self.version) and cut != progress.next_offset:
@@ -133,11 +147,7 @@ class TelemetryOwner:
             )
             rows = {key: state async for key, state in cursor}
         await connection.execute(STAGING.encode())
-        state = snapshot.load(partition, self.catalogue, rows)
-        bound = log.bind(partition=partition)
-        bound.info("took over", epoch=progress.epoch, hint=epoch_hint, cut=cut, recompute=progress.next_offset - cut)
-        self._owned[partition] = _Owned(connection, progress, state, self.monotonic() + self.snapshot_every_s, bound)
-        return cut
+        return progress, cut, rows
 
     async def process(self, partition: int, records: Sequence[LogRecord]) -> None:
         """See `streams.processor.Processor`."""

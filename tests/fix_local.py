@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -56,12 +57,27 @@ def _template(parts: LocalParts) -> Iterator[str]:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture
-def database(parts: LocalParts, _template: str) -> Iterator[str]:
-    """Address of an empty database with TimescaleDB, of this test alone; dropped afterwards, connected or not."""
+@contextmanager
+def _new_database(parts: LocalParts, template: str) -> Iterator[str]:
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(parts.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {_template} STRATEGY file_copy")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     yield psycopg.conninfo.make_conninfo(parts.database_url, dbname=name)
     with psycopg.connect(parts.database_url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(parts: LocalParts, _template: str) -> Iterator[str]:
+    """Address of an empty database with TimescaleDB, of this test alone; dropped afterwards, connected or not."""
+    with _new_database(parts, _template) as url:
+        yield url
+
+
+@pytest.fixture
+def second_database(parts: LocalParts, _template: str) -> Iterator[str]:
+    """Address of another empty database, to compare with."""
+    with _new_database(parts, _template) as url:
+        yield url
+
+

@@ -14,6 +14,7 @@ from simulator.scenario import CLOCK_MS, Scenario
 from simulator.tally import Progress
 from simulator.truth import Totals
 from simulator.wire import encode
+from wardwatch.local import LocalParts
 
 
 def clocks(bridge: StandIn) -> list[int]:
@@ -141,6 +142,21 @@ def test_what_nobody_confirmed_is_sent_again_over_a_new_connection(
     thread.join(30)
     assert not thread.is_alive()
     assert clocks(silent_stand_in)[-1] == day_scenario.end_ms
+
+
+def test_a_broker_that_has_forgotten_everything_gets_it_again(
+    day_scenario: Scenario, parts: LocalParts, silent_stand_in: StandIn
+) -> None:
+    stop, said = threading.Event(), []
+    thread = played_aside(day_scenario, parts.mqtt_url, stop, said)
+    assert silent_stand_in.wait(lambda: len(silent_stand_in.held) == CLOCKS_UNCONFIRMED)
+    silent_stand_in.held.clear()
+    parts.kill_broker()
+    silent_stand_in.confirms = True
+    parts.start_broker()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert silent_stand_in.wait(lambda: clocks(silent_stand_in)[-1:] == [day_scenario.end_ms])
 
 
 def take_over(url: str, client_id: str) -> None:

@@ -1,0 +1,128 @@
+"""The state of a partition: its devices, what joins them, and the effects that wait for the transaction."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from alerting.desk import Desk
+from alerting.timers import Timers
+from detectors.failure_risk import FailureRisk
+from schema.catalogue import Catalogue
+from schema.findings import Finding
+from schema.registry import Calendar, Customer, Device, Part, Site, Technician
+from streams.device import DeviceState
+from streams.effects import Effects
+from streams.layout import Layout
+
+
+@dataclass(order=True, slots=True)
+class RiskDue:
+    """A judgement of failure risk that waits for the next tick; sorted it is in canonical order."""
+
+    end_ms: int
+    device_id: str
+    subsystem: str
+    features: dict[str, float] = field(compare=False)
+    codes: dict[str, int] = field(compare=False)
+
+
+@dataclass(slots=True)
+class Shared:
+    """What a partition knows beyond its single devices; pickled as one key of a snapshot."""
+
+    desk: Desk
+    risk: FailureRisk
+    customers: dict[str, Customer] = field(default_factory=dict)
+    sites: dict[str, Site] = field(default_factory=dict)
+    technicians: dict[str, Technician] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
+    calendars: dict[str, Calendar] = field(default_factory=dict)
+    sources: dict[str, int] = field(default_factory=dict)
+    """Time of the last tick of each live source."""
+    now_ms: int = 0
+    days_done: int = 0
+    """UTC days since the epoch that are summed up for customers."""
+    waiting: set[str] = field(default_factory=set)
+    """Devices that hold messages for the next tick."""
+    heard: set[str] = field(default_factory=set)
+    """Silent devices that were heard again since the last tick."""
+    failures: list[tuple[int, str, str]] = field(default_factory=list)
+    """Hard failures since the last tick: (time, device, subsystem)."""
+    risks: list[RiskDue] = field(default_factory=list)
+    overdue: Timers[tuple[str]] = field(default_factory=Timers)
+    """When a device is looked at for silence."""
+    quiet: Timers[tuple[str]] = field(default_factory=Timers)
+    """When a device's fault rules may clear."""
+    sites_offline: set[str] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=dict)
+    """Counters that tell of what was noticed: duplicates, unknown devices, unknown metrics, gaps."""
+
+
+class PartitionState:
+    """What a partition knows, and the effects gathered so far; `streams.partition` applies records to it."""
+
+    def __init__(self, number: int, catalogue: Catalogue) -> None:
+        self.number = number
+        self.catalogue = catalogue
+        self.shared = Shared(Desk(number, catalogue), FailureRisk())
+        self.devices: dict[str, DeviceState] = {}
+        self.changed: set[str] = set()
+        """Devices whose state differs from the newest snapshot."""
+        self.effects = Effects()
+        self.layout = Layout(catalogue)
+        self._numbers: dict[str, int] = {}
+
+    @cached_property
+    def gauges(self) -> dict[str, list[tuple[int, str, str, float]]]:
+        """By model: slot, metric, subsystem and steps per unit of the gauges that tell of a subsystem."""
+        return {
+            name: [
+                (slot, metric, model.metrics[metric].subsystem, float(model.metrics[metric].steps_per_unit))
+                for slot, metric in enumerate(model.metric_names)
+                if model.metrics[metric].kind == "gauge" and model.metrics[metric].subsystem
+            ]
+            for name, model in self.catalogue.items()
+        }
+
+    def watch_silence(self, device: DeviceState) -> None:
+        """Look at a device again when it would be overdue."""
+        assert device.cadence is not None
+        self.shared.overdue.set((device.entry.device_id,), device.cadence.overdue_at_ms())
+
+    def excused(self, entry: Device, from_ms: int, until_ms: int) -> bool:
+        """Tell whether a holiday or planned maintenance covers part of [from_ms, until_ms) for this device."""
+        country = self.shared.sites[entry.site_id].country
+        return any(
+            calendar.from_ms < until_ms and calendar.until_ms > from_ms and _concerns(calendar, entry, country)
+            for calendar in self.shared.calendars.values()
+        )
+
+    def device_number(self, entry: Device) -> int:
+        """Return the number of a device in the layout."""
+        number = self._numbers.get(entry.device_id)
+        if number is None:
+            number = self._numbers[entry.device_id] = self.layout.add_device(entry.device_id, entry.model)
+        return number
+
+    @staticmethod
+    def names(entry: Device) -> dict[str, str]:
+        """Return what findings say of where a device is."""
+        return {"device_id": entry.device_id, "site_id": entry.site_id, "customer_id": entry.customer_id}
+
+    def observe(self, finding: Finding) -> None:
+        """Hand a finding to the desk, and gather what follows."""
+        self.effects.put(self.shared.desk.observe(finding, self.shared.now_ms))
+
+    def count(self, what: str, times: int = 1) -> None:
+        """Count what was noticed."""
+        self.shared.counts[what] = self.shared.counts.get(what, 0) + times
+
+
+def _concerns(calendar: Calendar, entry: Device, country: str) -> bool:
+    scopes: Iterable[tuple[str, str]] = (
+        (calendar.country, country),
+        (calendar.customer_id, entry.customer_id),
+        (calendar.site_id, entry.site_id),
+        (calendar.device_id, entry.device_id),
+    )
+    return all(not scope or scope == own for scope, own in scopes)

@@ -1,0 +1,169 @@
+"""What a tick does: all that joins several devices, in canonical order, and all that happens when nothing happens."""
+
+from alerting.usage import DeviceDay
+from detectors import failure_risk, fault_rules, silence
+from schema.record import Tick
+from schema.rows import ModelMetricRow
+from streams.device import DeviceState
+from streams.panes import DAY_MS, HOUR_MS
+from streams.state import PartitionState
+from streams.telemetry import apply_message
+
+DARK_MS = 7 * DAY_MS
+"""A device that is silent for longer is evidence of its own: it was unplugged."""
+DAY_CLOSES_AFTER_MS = 2 * HOUR_MS
+"""A day is summed up for customers when the messages of its last hour have had time to come."""
+
+
+def handle_tick(state: PartitionState, tick: Tick) -> None:
+    """Move the partition's time on, and do what has come due."""
+    shared = state.shared
+    if tick.state == "left":
+        shared.sources.pop(tick.source, None)
+    else:
+        shared.sources[tick.source] = max(tick.at_ms, shared.sources.get(tick.source, 0))
+    if tick.state == "joined" or not shared.sources:
+        return
+    now_ms = min(shared.sources.values())
+    if now_ms <= shared.now_ms:
+        return
+    if shared.now_ms == 0:
+        shared.days_done = now_ms // DAY_MS
+    shared.now_ms = now_ms
+    _release(state)
+    _silence(state, now_ms)
+    _clear_rules(state, now_ms)
+    _judge_risks(state, now_ms)
+    _sum_up_days(state, now_ms)
+    state.effects.put(shared.desk.tick(now_ms))
+    for label in shared.desk.labels():
+        if label.detector != "failure_risk":
+            continue
+        if label.outcome == "false":
+            shared.risk.dismissed(label.device_id, label.subsystem, label.at_ms)
+        elif label.order_kind != "corrective":  # there the hard failure itself has said it
+            shared.risk.failed(label.device_id, label.subsystem, label.at_ms)
+
+
+def _release(state: PartitionState) -> None:
+    for device_id in sorted(state.shared.waiting):
+        device = state.devices[device_id]
+        state.changed.add(device_id)
+        for message in device.release():
+            apply_message(state, device, message)
+    state.shared.waiting.clear()
+
+
+def _silence(state: PartitionState, now_ms: int) -> None:
+    shared = state.shared
+    sites = set()
+    for device_id in sorted(shared.heard):
+        device = state.devices[device_id]
+        assert device.cadence is not None
+        device.silent = False
+        state.observe(silence.finding(device.cadence, False, now_ms, **state.names(device.entry)))
+        state.watch_silence(device)
+        sites.add(device.entry.site_id)
+    shared.heard.clear()
+    fell_silent = []
+    for (device_id,) in shared.overdue.due(now_ms):
+        device = state.devices[device_id]
+        assert device.cadence is not None
+        at_ms = device.cadence.overdue_at_ms()
+        assert at_ms is not None
+        if at_ms > now_ms:
+            state.watch_silence(device)
+        else:
+            fell_silent.append(device.entry.device_id)
+    for device_id in sorted(fell_silent):
+        device = state.devices[device_id]
+        assert device.cadence is not None
+        state.changed.add(device_id)
+        device.silent = True
+        state.observe(silence.finding(device.cadence, True, now_ms, **state.names(device.entry)))
+        sites.add(device.entry.site_id)
+    for site_id in sorted(sites):
+        _judge_site(state, site_id, now_ms)
+
+
+def _judge_site(state: PartitionState, site_id: str, now_ms: int) -> None:
+    devices = [
+        silence.DeviceCadence(device_id, device.cadence.last_ms, at_ms, device.cadence.interval_ms)
+        for device_id, device in sorted(state.devices.items())
+        if device.entry.site_id == site_id
+        and device.cadence is not None
+        and (at_ms := device.cadence.overdue_at_ms()) is not None
+    ]
+    judgement = silence.judge_site(devices, now_ms)
+    if judgement.offline or site_id in state.shared.sites_offline:
+        state.observe(
+            silence.site_finding(
+                judgement, now_ms, site_id=site_id, customer_id=state.shared.sites[site_id].customer_id
+            )
+        )
+    (state.shared.sites_offline.add if judgement.offline else state.shared.sites_offline.discard)(site_id)
+
+
+def _clear_rules(state: PartitionState, now_ms: int) -> None:
+    for device_id in sorted(device_id for (device_id,) in state.shared.quiet.due(now_ms)):
+        device = state.devices[device_id]
+        state.changed.add(device_id)
+        for judgement in device.rules.tick(now_ms):
+            state.observe(fault_rules.finding(judgement, **state.names(device.entry)))
+        state.shared.quiet.set((device_id,), device.rules.deadline_ms())
+
+
+def _judge_risks(state: PartitionState, now_ms: int) -> None:
+    shared = state.shared
+    for at_ms, device_id, subsystem in sorted(shared.failures):
+        shared.risk.failed(device_id, subsystem, at_ms)
+    shared.failures.clear()
+    shared.risk.mature(now_ms)
+    for due in sorted(shared.risks):
+        entry = state.devices[due.device_id].entry
+        risk = shared.risk.judge(due.end_ms, due.device_id, due.subsystem, due.features)
+        state.observe(
+            failure_risk.finding(
+                risk,
+                shared.risk.threshold,
+                due.features,
+                due.codes,
+                due.end_ms,
+                due.end_ms,
+                subsystem=due.subsystem,
+                **state.names(entry),
+            )
+        )
+    shared.risks.clear()
+
+
+def _sum_up_days(state: PartitionState, now_ms: int) -> None:
+    while (state.shared.days_done + 1) * DAY_MS + DAY_CLOSES_AFTER_MS <= now_ms:
+        day = state.shared.days_done
+        state.shared.days_done += 1
+        end_ms = (day + 1) * DAY_MS
+        for customer_id in sorted(state.shared.customers):
+            days = [
+                _device_day(device, day)
+                for device_id, device in sorted(state.devices.items())
+                if device.entry.customer_id == customer_id and device.usage is not None
+            ]
+            state.effects.put(state.shared.desk.day(customer_id, end_ms, days))
+        state.effects.put(
+            ModelMetricRow(state.number, end_ms, "failure_risk", metric, value)
+            for metric, value in state.shared.risk.metrics().items()
+            if value == value
+        )
+
+
+def _device_day(device: DeviceState, day: int) -> DeviceDay:
+    assert device.usage is not None
+    assert device.cadence is not None
+    device_id, end_ms = device.entry.device_id, (day + 1) * DAY_MS
+    usage = device.usage_days.get(day)
+    if usage is not None:
+        return DeviceDay(device_id, usage.observed, usage.expected, "reporting")
+    if device.silent and device.cadence.last_ms <= end_ms - DARK_MS:
+        hours = range(day * DAY_MS + HOUR_MS, end_ms + HOUR_MS, HOUR_MS)
+        return DeviceDay(device_id, 0.0, sum(device.usage.expected(hour) for hour in hours), "dark")
+    return DeviceDay(device_id, 0.0, 0.0, "excused")
