@@ -121,9 +121,7 @@ def judge_site(devices: Sequence[DeviceCadence], now_ms: int) -> SiteJudgement:
     return SiteJudgement(offline, since_ms, tuple(sorted(each.device_id for each in together)), reporting)
 
 
-def finding(
-    cadence: Cadence, silent: bool, at_ms: int, *, device_id: str, site_id: str, customer_id: str
-) -> Finding:
+def finding(cadence: Cadence, silent: bool, at_ms: int, *, device_id: str, site_id: str, customer_id: str) -> Finding:
     """Put a device's silence (or its end) into alerting's words; policy raises at 1.0 and resolves at 0.0."""
     return Finding(
         detector="silence",

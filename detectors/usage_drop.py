@@ -223,7 +223,8 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
         ]
         if self.days > 1:
             share = adjusted * self.weekdays[weekday] / max(self.level, self.LEAST_MEAN)
-            self.weekdays[weekday] += covered * self.SHARE_RATE * (share - self.weekdays[weekday])
+            rate = max(self.SHARE_RATE, 1 / (2 + self.days // 7))
+            self.weekdays[weekday] += covered * rate * (share - self.weekdays[weekday])
             average = sum(self.weekdays) / 7
             self.weekdays = [max(each / average, 0.05) for each in self.weekdays]
 

@@ -1,0 +1,165 @@
+"""Failure risk: what raises it, how it learns from labels that arrive late, and how the threshold follows."""
+
+import random
+
+import pytest
+
+from detectors.announcement import AnnouncementThreshold
+from detectors.bayes_logistic import BayesianLogistic
+from detectors.failure_risk import DAY_MS, FailureRisk, finding
+from detectors.subsystem_health import FEATURES, HOUR_MS, SubsystemHealth
+
+CALM = dict.fromkeys(FEATURES, 0.0)
+TENSE = CALM | {"codes_1d": 1.4, "codes_3d": 1.8, "codes_7d": 2.0, "level_z": 3.0}
+
+
+def month(shift: float = 0.0, from_hour: int = 24 * 28, hours: int = 24 * 35, seed: int = 1) -> SubsystemHealth:
+    """A gauge with a daily cycle that is `shift` standard deviations off from `from_hour` on."""
+    rng = random.Random(seed)
+    health = SubsystemHealth()
+    for hour in range(hours):
+        off = shift if hour >= from_hour else 0.0
+        health.window((hour + 1) * HOUR_MS, "tube_cel", 60 + 8 * (8 <= hour % 24 < 18) + rng.gauss(off, 1), 6)
+    return health
+
+
+def test_the_daily_cycle_is_no_deviation() -> None:
+    assert month().features(24 * 35 * HOUR_MS, 0, 0)["level_z"] < 3
+
+
+@pytest.mark.parametrize("shift", [-3.0, 3.0])
+def test_a_gauge_off_its_usual_level_shows_either_way(shift: float) -> None:
+    assert month(shift, from_hour=24 * 33).features(24 * 35 * HOUR_MS, 0, 0)["level_z"] > 5
+
+
+def test_a_level_that_stays_becomes_usual() -> None:
+    assert month(4.0, hours=24 * 80).features(24 * 80 * HOUR_MS, 0, 0)["level_z"] < 3
+
+
+def test_codes_fade_and_a_repair_forgets_them() -> None:
+    health = SubsystemHealth()
+    for hour in range(5):
+        health.fault(hour * HOUR_MS, "warning")
+    now, later = (health.features(hour * HOUR_MS, 0, 0)["codes_1d"] for hour in (5, 72))
+    assert now > 1.5 > 0.4 > later > 0
+    health.restored(73 * HOUR_MS)
+    assert health.features(74 * HOUR_MS, 0, 0)["codes_7d"] == 0.0
+
+
+def test_information_is_no_sign_of_failure() -> None:
+    health = SubsystemHealth()
+    health.fault(0, "info")
+    assert health.features(HOUR_MS, 0, 0)["codes_1d"] == 0.0
+
+
+def test_before_any_label_the_prior_tells_tense_from_calm() -> None:
+    risk = FailureRisk()
+    calm, tense = (risk.judge(0, device, "tube", features) for device, features in (("a", CALM), ("b", TENSE)))
+    assert calm.probability < 0.05
+    assert calm.score < 0.25
+    assert tense.score > 0.5
+
+
+#    judged   +24 h                 +7 d
+#      |--------|---------------------|
+#        late          right            wrong
+@pytest.mark.parametrize(
+    ("after_ms", "raises"), [(2 * DAY_MS, True), (7 * DAY_MS, True), (8 * DAY_MS, False), (None, False)]
+)
+def test_a_judgement_is_right_if_the_failure_comes_within_the_horizon(after_ms: int | None, raises: bool) -> None:
+    risk = FailureRisk()
+    before = risk.judge(0, "a", "tube", TENSE).probability
+    if after_ms is not None:
+        risk.failed("a", "tube", after_ms)
+    assert risk.mature(7 * DAY_MS - 1) == 0
+    assert risk.mature(7 * DAY_MS) == 1
+    after = risk.judge(20 * DAY_MS, "b", "tube", TENSE).probability
+    assert (after > before) is raises
+
+
+def test_a_failure_that_follows_too_soon_teaches_nothing_but_makes_no_true_announcement() -> None:
+    risk = FailureRisk()
+    before = risk.judge(0, "a", "tube", TENSE).probability
+    risk.failed("a", "tube", DAY_MS)
+    risk.mature(7 * DAY_MS)
+    assert risk.judge(20 * DAY_MS, "b", "tube", TENSE).probability == before
+    assert risk.announcements.record() == (1.0, 0.0)
+
+
+def test_a_failure_of_another_subsystem_does_not_count() -> None:
+    risk = FailureRisk()
+    before = risk.judge(0, "a", "tube", TENSE).probability
+    risk.failed("a", "gantry", 3 * DAY_MS)
+    risk.mature(7 * DAY_MS)
+    assert risk.judge(20 * DAY_MS, "b", "tube", TENSE).probability < before
+
+
+def test_a_technicians_word_counts_as_a_label() -> None:
+    risk = FailureRisk()
+    before = risk.judge(0, "a", "tube", TENSE).probability
+    risk.confirmed("a", "tube", DAY_MS // 2)
+    risk.mature(7 * DAY_MS)
+    assert risk.judge(20 * DAY_MS, "b", "tube", TENSE).probability > before
+    assert risk.announcements.record() == (1.0, 1.0)
+
+
+def test_nothing_found_lowers_the_risk_for_some_days() -> None:
+    risk = FailureRisk()
+    risk.dismissed("a", "tube", 0)
+    soon, other, later = (
+        risk.judge(at_ms, device, "tube", TENSE).probability
+        for at_ms, device in ((HOUR_MS, "a"), (HOUR_MS, "b"), (30 * DAY_MS, "a"))
+    )
+    assert soon < other
+    assert later == pytest.approx(other)
+
+
+def test_data_override_a_wrong_prior() -> None:
+    model = BayesianLogistic(prior={"": -4.0, "drift": 3.0})
+    rng = random.Random(1)
+    for _ in range(3000):
+        drift = rng.random()
+        model.learn_one({"drift": drift}, rng.random() < 0.2)
+    assert model.predict_proba_one({"drift": 0.1})[True] == pytest.approx(0.2, abs=0.06)
+    assert model.predict_proba_one({"drift": 0.9})[True] == pytest.approx(0.2, abs=0.06)
+
+
+def test_probabilities_are_calibrated_although_calm_judgements_are_thinned() -> None:
+    risk = FailureRisk()
+    rng = random.Random(1)
+    for step in range(20_000):
+        at_ms = step * 3 * HOUR_MS
+        device = f"d{step}"
+        risk.mature(at_ms)
+        risk.judge(at_ms, device, "tube", CALM)
+        if rng.random() < 0.01:
+            risk.failed(device, "tube", at_ms + 2 * DAY_MS)
+    assert risk.judge(10**12, "x", "tube", CALM).probability == pytest.approx(0.01, rel=0.3)
+    assert risk.metrics()["base_rate"] == pytest.approx(0.01, rel=0.3)
+
+
+def test_the_threshold_rises_when_weak_announcements_do_not_come_true() -> None:
+    threshold = AnnouncementThreshold()
+    for week in range(40):
+        for key, odds, true in (("weak", -0.3, False), ("strong", 1.2, True)):
+            threshold.verdict(threshold.observe(key, week * 7 * DAY_MS, odds), true)
+            for day in (3, 5):
+                threshold.observe(key, (week * 7 + day) * DAY_MS, -9.0)
+    assert -0.3 < threshold.value <= 1.2
+
+
+def test_an_announcement_that_dips_for_an_hour_is_still_the_same() -> None:
+    threshold = AnnouncementThreshold()
+    assert threshold.observe("a", 0, 0.1) != (0, 0)
+    assert threshold.observe("a", HOUR_MS, -5.0) == (0, 0)
+    assert threshold.observe("a", 2 * HOUR_MS, 0.1) == (0, 0)
+
+
+def test_a_finding_names_codes_and_probability() -> None:
+    risk = FailureRisk()
+    judgement = risk.judge(0, "a", "tube", TENSE)
+    names = {"device_id": "a", "site_id": "s", "customer_id": "c", "subsystem": "tube"}
+    found = finding(judgement, risk.threshold, TENSE, {"XR-101": 3}, 0, 0, **names)
+    assert found.score == judgement.score
+    assert found.evidence["codes"] == {"XR-101": 3}
+    assert 0 < found.evidence["probability"] < 1

@@ -1,0 +1,108 @@
+"""Usage drops on made usage whose truth is known: found in time, and nothing else is taken for one."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from detectors.usage_drop import DAY_MS, HOUR_MS, UsageDrop, UsageJudgement, finding
+
+Share = Callable[[int], float]
+
+
+def hourly(
+    per_day: float, share: Share, days: int, fed: Callable[[int], bool] = lambda _: True, seed: int = 1
+) -> list[UsageJudgement]:
+    """Judgements, one a day, of a machine used from 8 to 18 h on five days a week; `fed`: which hours are judged."""
+    rng = random.Random(seed)
+    detector = UsageDrop()
+    judgements = []
+    for hour in range(24 * days):
+        day, hour_of_day = divmod(hour, 24)
+        busy = 8 <= hour_of_day < 18 and day % 7 not in (2, 3)  # the epoch was a Thursday
+        mean = share(day) * per_day / 10 if busy else 0.0
+        count = sum(rng.random() < mean / 100 for _ in range(100))
+        if fed(hour):
+            judgement = detector.update((hour + 1) * HOUR_MS, float(count))
+        if hour_of_day == 0:
+            judgements.append(judgement)
+    return judgements
+
+
+def first_alarm(judgements: list[UsageJudgement]) -> int | None:
+    return next((day for day, judgement in enumerate(judgements) if judgement.belief >= 0.5), None)
+
+
+@pytest.mark.parametrize("per_day", [8, 40, 400])
+def test_a_steady_week_is_no_drop_whatever_the_size_of_the_counts(per_day: float) -> None:
+    assert first_alarm(hourly(per_day, lambda _: 1.0, 120)) is None
+
+
+#      learning                 drop
+# |--------------------|--------X=========|
+# 0                   21       40        54
+@pytest.mark.parametrize(("left", "within_days"), [(0.0, 7), (0.4, 11), (0.6, 14)])
+def test_a_lasting_drop_is_found_within_two_weeks(left: float, within_days: int) -> None:
+    judgements = hourly(20, lambda day: 1.0 if day < 40 else left, 60)
+    alarm = first_alarm(judgements)
+    assert alarm is not None
+    assert 40 < alarm <= 40 + within_days
+    assert abs(judgements[alarm].since_ms // DAY_MS - 40) <= 3
+    assert judgements[alarm].drop_pct == pytest.approx(100 * (1 - left), abs=15)
+
+
+def test_a_decline_over_four_weeks_is_not_learned_away() -> None:
+    judgements = hourly(20, lambda day: 1 - 0.6 * min(1.0, max(0, day - 40) / 28), 75)
+    assert first_alarm(judgements) is not None
+
+
+def test_two_dead_days_are_no_drop() -> None:
+    assert first_alarm(hourly(20, lambda day: 0.0 if day in (46, 47) else 1.0, 80)) is None
+
+
+def test_hours_that_are_not_fed_are_no_drop() -> None:
+    # Offline from 10 h on, every day from day 40 on: what is judged is as usual.
+    judgements = hourly(40, lambda _: 1.0, 80, fed=lambda hour: hour < 24 * 40 or hour % 24 < 10)
+    assert first_alarm(judgements) is None
+
+
+def test_a_level_that_stays_low_becomes_usual_after_four_weeks() -> None:
+    judgements = hourly(20, lambda day: 1.0 if day < 40 else 0.4, 110)
+    assert judgements[-1].belief < 0.5
+
+
+def test_days_are_judged_as_hours_are() -> None:
+    rng = random.Random(1)
+    detector = UsageDrop()
+    beliefs = []
+    for day in range(60):
+        mean = 200 if day < 40 else 80
+        beliefs.append(detector.update((day + 1) * DAY_MS, rng.gauss(mean, mean**0.5)).belief)
+    assert max(beliefs[:41]) < 0.5 <= max(beliefs[41:54])
+
+
+def test_fractional_hours_of_use_are_judged_too() -> None:
+    rng = random.Random(1)
+    detector = UsageDrop()
+    beliefs = []
+    for hour in range(24 * 60):
+        used = 0.6 if hour < 24 * 40 else 0.24
+        beliefs.append(detector.update((hour + 1) * HOUR_MS, min(1.0, rng.uniform(0.5, 1.5) * used)).belief)
+    assert max(beliefs[: 24 * 40]) < 0.5 <= max(beliefs[24 * 40 : 24 * 54])
+
+
+def test_what_is_expected_follows_the_day() -> None:
+    detector = UsageDrop()
+    for hour in range(24 * 28):
+        detector.update((hour + 1) * HOUR_MS, 4.0 if 8 <= hour % 24 < 18 else 0.0)
+    night, noon = (28 * 24 + 3) * HOUR_MS, (28 * 24 + 12) * HOUR_MS
+    assert detector.expected(night) < 0.3
+    assert detector.expected(noon) == pytest.approx(4, rel=0.15)
+
+
+def test_a_finding_carries_the_evidence() -> None:
+    judgement = hourly(40, lambda day: 1.0 if day < 40 else 0.3, 55)[-1]
+    found = finding(judgement, 55 * DAY_MS, device_id="ct-1", site_id="s", customer_id="c", unit="{scan}")
+    assert (found.detector, found.score, found.severity) == ("usage_drop", judgement.belief, "error")
+    assert found.evidence["observed"] < found.evidence["expected"]
+    assert found.onset_ms == judgement.since_ms
