@@ -49,6 +49,8 @@ class ServiceRecord:
 
     def __init__(self) -> None:
         self._open: dict[str, Order] = {}
+        self._predicted: set[str] = set()
+        """Open orders that began as inspections: they say nothing about how long a repair takes."""
         self._opened: deque[tuple[int, str, str, str]] = deque(maxlen=_KEPT)
         """(time, order, device, subsystem)"""
         self._repairs: deque[tuple[int, int]] = deque(maxlen=_KEPT)
@@ -59,14 +61,18 @@ class ServiceRecord:
         known = self._open.get(order.work_order_id)
         if order.kind == "corrective" and (known is None or known.kind != "corrective") and order.state != "done":
             self._opened.append((order.opened_ms, order.work_order_id, order.device_id, order.subsystem))
+        if known is None and order.kind == "inspection":
+            self._predicted.add(order.work_order_id)
         if order.state != "done":
             self._open[order.work_order_id] = order
             return
         self._open.pop(order.work_order_id, None)
+        predicted = order.work_order_id in self._predicted
+        self._predicted.discard(order.work_order_id)
         if order.outcome == "no_fault_found":
             kept = [each for each in self._opened if each[1] != order.work_order_id]
             self._opened = deque(kept, maxlen=_KEPT)
-        elif order.kind == "corrective" and order.done_ms is not None:
+        elif not predicted and order.done_ms is not None:
             self._repairs.append((order.done_ms, order.done_ms - order.opened_ms))
 
     def score(self, at_ms: int) -> ServiceScore:
@@ -84,7 +90,7 @@ class ServiceRecord:
         penalty = (
             min(15.0, 5.0 * overdue)
             + min(15.0, 6 * max(0.0, excess - 1))
-            + min(15.0, 8 * max(0.0, math.log2(slower)))
+            + min(15.0, 7 * max(0.0, math.log2(slower)))
             + min(10.0, 5.0 * repeats)
         )
         return ServiceScore(100 - penalty, overdue, len(recent), usual, excess, repair_ms, slower, repeats)

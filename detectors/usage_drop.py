@@ -83,6 +83,8 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
     SPREAD_RATE = 0.05
     SHARE_RATE = 0.12
     """A weekday's weight in its share: half is forgotten after 6 weeks."""
+    SHARE_SHRINK = 3.0
+    """Events as which the first guess counts, that all weekdays are alike."""
     LEAST_DISPERSION = 0.02
     """Days differ by at least 14 %, however alike the first ones were."""
     MOST = 3.0
@@ -97,7 +99,7 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
     def __init__(self) -> None:
         self.days = 0
         self.level: float | None = None
-        self.dispersion = 1.0
+        self.excess = self.squares = 1.0
         self.weekdays = [1.0] * 7
         self.hours = [0.0] * 168
         self.shares: dict[int, list[float]] = {}
@@ -183,7 +185,7 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
             self._learn(weekday, covered, mean, adjusted)
 
     def _ratios(self, mean: float) -> tuple[float, ...]:
-        size = 1 / max(self.dispersion, self.LEAST_DISPERSION)
+        size = 1 / max(self.excess / self.squares, self.LEAST_DISPERSION)
         total = self.total
         return tuple(
             max(-clip, min(clip, total * log(fall) - (total + size) * log((size + fall * mean) / (size + mean))))
@@ -215,18 +217,21 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
     def _learn(self, weekday: int, covered: float, mean: float, adjusted: float) -> None:
         assert self.level is not None
         young = 1 / self.days
-        excess = min(max((self.total - mean) ** 2 / mean - 1, 0.0) / mean, 1.0)
-        self.dispersion += covered * max(self.SPREAD_RATE, young) * (excess - self.dispersion)
-        self.level += covered * max(self.LEVEL_RATE, young) * (adjusted - self.level)
+        spread_rate = covered * max(self.SPREAD_RATE, young)
+        excess = min(max((self.total - mean) ** 2 - mean, 0.0), mean * mean)
+        self.excess += spread_rate * (excess - self.excess)
+        self.squares += spread_rate * (mean * mean - self.squares)
+        self.level += covered * max(self.LEVEL_RATE, young) * self.weekdays[weekday] * (adjusted - self.level)
         self.hours[weekday * 24 : weekday * 24 + 24] = [
             self.HOUR_MEMORY * count for count in self.hours[weekday * 24 : weekday * 24 + 24]
         ]
         if self.days > 1:
             share = adjusted * self.weekdays[weekday] / max(self.level, self.LEAST_MEAN)
-            rate = max(self.SHARE_RATE, 1 / (2 + self.days // 7))
+            visits = (self.days + 6) // 7
+            rate = max(self.SHARE_RATE, 1 / (visits + self.SHARE_SHRINK / max(self.level, self.LEAST_MEAN)))
             self.weekdays[weekday] += covered * rate * (share - self.weekdays[weekday])
             average = sum(self.weekdays) / 7
-            self.weekdays = [max(each / average, 0.05) for each in self.weekdays]
+            self.weekdays = [max(each / average, 0.02) for each in self.weekdays]
 
 
 def finding(

@@ -94,11 +94,11 @@ def apply_message(state: PartitionState, device: DeviceState, message: DeviceMes
 def _booted(state: PartitionState, device: DeviceState, at_ms: int) -> None:
     if not device.booted(at_ms):
         return
+    state.effects.put(state.shared.desk.repaired(device.entry.device_id, at_ms))
     for judgement in device.rules.restored(at_ms):
         state.observe(fault_rules.finding(judgement, **state.names(device.entry)))
     for health in device.health.values():
         health.restored(at_ms)
-    state.effects.put(state.shared.desk.repaired(device.entry.device_id, at_ms))
 
 
 def _fold(state: PartitionState, device: DeviceState, message: DeviceMessage) -> None:
