@@ -1,7 +1,7 @@
 """Usage drop: is a device used less than is usual for it, since when, by how much, how certainly."""
 
 from collections import deque
-from itertools import accumulate
+from itertools import accumulate, islice
 from math import log
 from typing import Any
 
@@ -10,7 +10,7 @@ from river import base
 
 from schema.findings import Finding, Severity
 
-VERSION = "usage_drop/2"
+VERSION = "usage_drop/1"
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 _MONDAY = 3  # 1970-01-01 was a Thursday
@@ -54,7 +54,7 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
 
     * Range: belief in [0, 1], 0.5 is its own word for "down"; it changes when the first window of a new day comes.
     * Warm-up: LEARNING_DAYS of judged days; the belief is 0 until then.
-    * Memory: 168 hour shares, 7 weekday shares, at most LAGS + GIVE_UP_DAYS days: about 6 kB.
+    * Memory: 168 hour counts and exposures, 7 weekday shares, at most LAGS + GIVE_UP_DAYS days: about 8 kB.
     * Source: Lorden (1971), Procedures for reacting to a change in distribution, Ann. Math. Statist. 42(6); clipped
       scores after Huber (1965), A robust version of the probability ratio test, Ann. Math. Statist. 36(6).
 
@@ -102,6 +102,7 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
         self.excess = self.squares = 1.0
         self.weekdays = [1.0] * 7
         self.hours = [0.0] * 168
+        self.seen = [0.0] * 168
         self.shares: dict[int, list[float]] = {}
         self.recent: deque[_Day] = deque(maxlen=self.LAGS)
         self.adjusted: deque[float] = deque(maxlen=self.GIVE_UP_DAYS)
@@ -130,7 +131,9 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
             self.fed = []
         self.total += count
         self.fed.append((hour_of_day, exposure))
-        self.hours[(day + _MONDAY) % 7 * 24 + hour_of_day] += count
+        slot = (day + _MONDAY) % 7 * 24 + hour_of_day
+        self.hours[slot] += count
+        self.seen[slot] += exposure
         return self.judgement
 
     @property
@@ -151,12 +154,15 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
         return self.shares[weekday]
 
     def _new_shares(self, weekday: int) -> list[float]:
-        own = self.hours[weekday * 24 : weekday * 24 + 24]
-        pooled = [sum(self.hours[hour::24]) for hour in range(24)]
-        if not (of_all := sum(pooled)):
-            pooled, of_all = [1.0] * 24, 24.0
-        weight = sum(own) + self.SHRINK
-        return [(mine + self.SHRINK * each / of_all) / weight for mine, each in zip(own, pooled, strict=True)]
+        first = weekday * 24
+        shrink = self.SHRINK / max(self.level or 0.0, self.LEAST_MEAN)
+        rates = []
+        for hour in range(24):
+            seen = sum(self.seen[hour::24])
+            pooled = self.weekdays[weekday] * sum(self.hours[hour::24]) / seen if seen else 0.0
+            rates.append((self.hours[first + hour] + shrink * pooled) / (self.seen[first + hour] + shrink))
+        total = sum(rates)
+        return [rate / total for rate in rates] if total > 0 else [1.0 / 24] * 24
 
     def _close_day(self) -> None:
         weekday = (self.day + _MONDAY) % 7
@@ -174,13 +180,13 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
         mean = max(self.level * self.weekdays[weekday], self.LEAST_MEAN) * covered
         self.recent.append(_Day(self.day * DAY_MS, self.total, mean, self._ratios(mean)))
         self.adjusted.append(adjusted)
-        belief, start = self._evidence()
+        belief = self._evidence()
         self.days_down = self.days_down + 1 if belief >= 0.5 else 0
         if self.days_down > self.GIVE_UP_DAYS:
             self.level = sum(self.adjusted) / len(self.adjusted)
             self.recent.clear()
-            self.days_down, belief, start = 0, 0.0, 0
-        self._judge(belief, start)
+            self.days_down, belief = 0, 0.0
+        self._judge(belief)
         if belief < self.SUSPECT:
             self._learn(weekday, covered, mean, adjusted)
 
@@ -192,22 +198,29 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
             for fall, clip in self.FALLS
         )
 
-    def _evidence(self) -> tuple[float, int]:
-        """Belief, and the index in `recent` of the first day of the fall."""
+    def _evidence(self) -> float:
         if self.days <= self.LEARNING_DAYS:
-            return 0.0, 0
-        best, start = 0.0, 0
+            return 0.0
+        best = 0.0
         for ratios in zip(*(day.ratios for day in reversed(self.recent)), strict=True):
-            for lag, evidence in enumerate(accumulate(ratios), 1):
-                if lag >= self.SHORTEST and evidence > best:
-                    best, start = evidence, len(self.recent) - lag
+            best = max(best, *islice(accumulate(ratios), self.SHORTEST - 1, None), 0.0)
         belief = min(1.0, best / (2 * self.LIMIT))
-        if self.judgement.belief >= 0.5 and self.HOLD <= belief < 0.5:
-            belief = 0.5
-        return belief, start
+        return 0.5 if self.judgement.belief >= 0.5 and self.HOLD <= belief < 0.5 else belief
 
-    def _judge(self, belief: float, start: int) -> None:
-        days = list(self.recent)[start if belief > 0 else -7 :]
+    def _onset(self) -> int:
+        """How many of the recent days belong to the fall: those with the greatest Poisson ratio for a free fall."""
+        best, days = 0.0, 7
+        expected = observed = 0.0
+        for number, day in enumerate(reversed(self.recent), 1):
+            expected += day.mean
+            observed += day.total
+            ratio = expected - observed + (observed * log(observed / expected) if observed else 0.0)
+            if number >= self.SHORTEST and observed < expected and ratio > best:
+                best, days = ratio, number
+        return days
+
+    def _judge(self, belief: float) -> None:
+        days = list(self.recent)[-self._onset() if belief > 0 else -7 :]
         expected = sum(day.mean for day in days)
         observed = sum(day.total for day in days)
         drop_pct = max(0.0, 100 * (1 - observed / expected)) if expected > 0 else 0.0
@@ -222,9 +235,9 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
         self.excess += spread_rate * (excess - self.excess)
         self.squares += spread_rate * (mean * mean - self.squares)
         self.level += covered * max(self.LEVEL_RATE, young) * self.weekdays[weekday] * (adjusted - self.level)
-        self.hours[weekday * 24 : weekday * 24 + 24] = [
-            self.HOUR_MEMORY * count for count in self.hours[weekday * 24 : weekday * 24 + 24]
-        ]
+        for slot in range(weekday * 24, weekday * 24 + 24):
+            self.hours[slot] *= self.HOUR_MEMORY
+            self.seen[slot] *= self.HOUR_MEMORY
         if self.days > 1:
             share = adjusted * self.weekdays[weekday] / max(self.level, self.LEAST_MEAN)
             visits = (self.days + 6) // 7

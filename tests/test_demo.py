@@ -6,7 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from grafana_source import View, choose, misfits, run
+
+from grafana.publish import boards
+from streams.upsert import instant
+from wardwatch.demo import DemoOptions, run_demo
+from wardwatch.settings import load_settings
 
 SIZE = ("--devices", "20", "--customers", "4", "--days", "10")
 
@@ -97,6 +104,25 @@ def test_a_bridge_killed_under_load_loses_and_doubles_nothing(folder: Path, undi
 
 def test_another_seed_is_another_run(folder: Path, undisturbed: dict[str, Any]) -> None:
     assert demo(folder, seed=8)["digest"] != undisturbed["digest"]
+
+
+def test_every_panel_reads_what_the_pipeline_has_written(folder: Path) -> None:
+    options = DemoOptions(seed=7, devices=10, customers=2, days=4)
+    with (
+        run_demo(load_settings(data=folder), options) as result,
+        psycopg.connect(result.stack.database_url) as connection,
+    ):
+        scenario = result.scenario
+        shown = View(instant(scenario.start_ms), instant(scenario.end_ms), {})
+        empty = []
+        for board in boards().values():
+            view = choose(connection, board, shown)
+            for panel in board["panels"]:
+                for target in panel.get("targets", []):
+                    found = run(connection, view.expand(target["rawSql"], view.interval_s(panel)))
+                    assert misfits(panel, target, found) == [], panel["title"]
+                    empty += [] if found.rows else [panel["title"]]
+        assert len(empty) < 10, f"four days should fill most panels: {empty}"
 
 
 def test_a_folder_with_something_else_in_it_is_not_emptied(tmp_path: Path) -> None:

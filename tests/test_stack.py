@@ -176,6 +176,18 @@ def test_a_hard_fault_becomes_an_alert_and_an_order_that_people_acknowledge_and_
     assert result["result"] == "refused"
 
 
+def test_after_a_crash_of_everything_the_next_start_goes_on(running: Running) -> None:
+    before = running.rows("SELECT count(*) FROM faults")
+    running.process.kill()
+    running.process.wait()
+    assert running.process.stderr is not None
+    running.process.stderr.close()
+    running.process = running.start()
+    boot = time.time_ns() // 1_000_000
+    running.publish((f"{DEVICE}/telemetry", telemetry(boot, 1, faults=[{"code": "XR-101", "ts": boot}])))
+    running.eventually("SELECT count(*) FROM faults", lambda rows: rows[0][0] == before[0][0] + 1)
+
+
 def test_it_stops_within_ten_seconds_and_a_second_start_goes_on_with_what_is_there(running: Running) -> None:
     before = running.rows("SELECT count(*) FROM readings")
     assert running.stop() < 10
