@@ -42,7 +42,7 @@ def handle_tick(state: PartitionState, tick: Tick) -> None:
         if label.outcome == "false":
             shared.risk.dismissed(label.device_id, label.subsystem, label.at_ms)
         elif label.order_kind != "corrective":  # there the hard failure itself has said it
-            shared.risk.failed(label.device_id, label.subsystem, label.at_ms)
+            shared.risk.confirmed(label.device_id, label.subsystem, label.at_ms)
 
 
 def _release(state: PartitionState) -> None:

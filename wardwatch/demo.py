@@ -118,6 +118,8 @@ class _Run:
                 stop=stop,
             )
         append_truth(truth_file, [totals])
+        if stop.is_set():
+            raise DemoError("stopped before the end of the run; nothing is scored")
         wait_for_time(self.stack.database_url, totals.until_ms, settings.partitions, _COMMIT_WITHIN_S)
 
     def _on_progress(self, at: Progress, connection: psycopg.Connection[Any]) -> None:
