@@ -107,7 +107,7 @@ def demo(
     columns = (
         SpinnerColumn(),
         TextColumn("{task.fields[day]}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         TextColumn("{task.percentage:3.0f} %"),
         TextColumn("{task.fields[counts]}"),
         TimeElapsedColumn(),
@@ -117,8 +117,8 @@ def demo(
         task = bar.add_task("", total=1.0, day="starting", counts="", note="")
 
         def show(state: DemoState) -> None:
-            day = datetime.fromtimestamp(state.at_ms / 1000, UTC).strftime("%a %d %b %Y %H:%M")
-            counts = f"{state.messages:,} messages  {state.readings:,} readings  {state.lag:,} records behind"
+            day = datetime.fromtimestamp(state.at_ms / 1000, UTC).strftime("%d %b %H:%M")
+            counts = f"{state.messages / 1e3:.0f} k messages, {state.readings / 1e6:.2f} M readings, {state.lag} behind"
             bar.update(task, completed=state.done, day=day, counts=counts, note=state.note)
 
         with run_demo(
