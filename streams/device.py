@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -48,6 +48,8 @@ class DeviceState:
     """State of one device; pickled on its own for a snapshot, so it refers to nothing outside itself."""
 
     entry: Device
+    metrics: tuple[tuple[str, int], ...]
+    """Name and steps per unit of what the slots of `panes`, `last` and `held` are."""
     panes: npt.NDArray[np.void]
     last: npt.NDArray[np.void]
     cadence: Cadence | None
@@ -73,17 +75,30 @@ class DeviceState:
     def new(cls, entry: Device, model: DeviceModel) -> Self:
         """A device of which nothing was heard yet."""
         panes, last = new_panes(len(model.metrics))
-        subsystems = sorted({fault.subsystem for fault in model.faults.values() if fault.stops_device})
         return cls(
             entry=entry,
+            metrics=_metrics(model),
             panes=panes,
             last=last,
             cadence=Cadence(model.message_interval_s * 1000) if model.message_interval_s else None,
             usage=UsageDrop() if model.metrics else None,
             rules=FaultRules(),
-            health={subsystem: SubsystemHealth() for subsystem in subsystems},
+            health={subsystem: SubsystemHealth() for subsystem in _subsystems(model)},
             serviced_ms=entry.installed_ms,
         )
+
+    def fit(self, model: DeviceModel) -> None:
+        """Go on with another version of the catalogue: slots by name, a metric of another resolution begins anew."""
+        metrics = _metrics(model)
+        if metrics != self.metrics:
+            panes, last = new_panes(len(metrics))
+            to = np.array([metrics.index(each) if each in metrics else -1 for each in self.metrics] + [-1], np.int64)
+            kept = to[:-1] >= 0
+            panes[to[:-1][kept]], last[to[:-1][kept]] = self.panes[kept], self.last[kept]
+            self.held = [replace(message, slots=to[message.slots]) for message in self.held]
+            self.panes, self.last, self.metrics = panes, last, metrics
+        for subsystem in _subsystems(model):
+            self.health.setdefault(subsystem, SubsystemHealth())
 
     @property
     def down_since_ms(self) -> int | None:
@@ -109,7 +124,7 @@ class DeviceState:
         if since_ms is None:
             return False
         self.down[-1] = (since_ms, max(at_ms, since_ms))
-        self.serviced_ms = at_ms
+        self.serviced_ms = max(self.serviced_ms, at_ms)
         return True
 
     def judged_hour(self, end_ms: int, observed: float, expected: float) -> None:
@@ -144,4 +159,13 @@ class DeviceState:
         self.held.clear()
         for message in waiting:
             yield message
-            self.sequencer.applied(message.boot, message.seq)
+            if message.kind != "will":  # it stands outside the sequence and begins no boot
+                self.sequencer.applied(message.boot, message.seq)
+
+
+def _metrics(model: DeviceModel) -> tuple[tuple[str, int], ...]:
+    return tuple((name, metric.steps_per_unit) for name, metric in model.metrics.items())
+
+
+def _subsystems(model: DeviceModel) -> list[str]:
+    return sorted({fault.subsystem for fault in model.faults.values() if fault.stops_device})

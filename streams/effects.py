@@ -45,9 +45,11 @@ class Effects:
             self.closed = grown
 
     def put(self, rows: Iterable[Row]) -> None:
-        """Add rows; one that is already there under the same key is replaced."""
+        """Add rows; one that is already there under the same key is replaced, unless its kind says otherwise."""
         for row in rows:
             key = (row.TABLE, *(str(getattr(row, column)) for column in row.KEY))
+            if row.FIRST_STAYS and key in self.rows:
+                continue
             self.rows.pop(key, None)
             self.rows[key] = row
 

@@ -126,7 +126,13 @@ class TelemetryOwner:
         except BaseException:
             await connection.close()
             raise
-        state = snapshot.load(partition, self.catalogue, rows)
+        try:
+            state = snapshot.load(partition, self.catalogue, rows)
+        except KeyError as error:
+            await connection.close()
+            raise UpgradeError(
+                f"partition {partition} has devices of model {error}; the catalogue must have it"
+            ) from error
         bound = log.bind(partition=partition)
         bound.info("took over", epoch=progress.epoch, hint=epoch_hint, cut=cut, recompute=progress.next_offset - cut)
         self._owned[partition] = _Owned(connection, progress, state, self.monotonic() + self.snapshot_every_s, bound)
@@ -146,6 +152,11 @@ class TelemetryOwner:
                 "SELECT key, state FROM state_snapshots WHERE topic = %s AND partition = %s", (TELEMETRY, partition)
             )
             rows = {key: state async for key, state in cursor}
+            # From here on effects are this version's: only it can recompute them.
+            await connection.execute(
+                "UPDATE partition_progress SET written_by = %s WHERE topic = %s AND partition = %s",
+                (self.version, TELEMETRY, partition),
+            )
         await connection.execute(STAGING.encode())
         return progress, cut, rows
 
@@ -170,11 +181,12 @@ class TelemetryOwner:
         owned = self._owned.pop(partition)
         try:
             if orderly:
+                cut = snapshot.dump(owned.partition)
                 async with owned.connection.transaction():
                     await advance(
                         owned.connection, TELEMETRY, partition, owned.progress, owned.progress.next_offset, None
                     )
-                    await self._snapshot(partition, owned, owned.progress.next_offset)
+                    await self._snapshot(partition, owned, owned.progress.next_offset, cut)
                 owned.log.info("gave up", offset=owned.progress.next_offset)
         finally:
             await owned.connection.close()
@@ -182,6 +194,7 @@ class TelemetryOwner:
     async def _commit(self, partition: int, owned: _Owned, following: int) -> None:
         connection, state = owned.connection, owned.partition
         effects = state.effects
+        cut = snapshot.dump(state) if self.monotonic() >= owned.snapshot_due else None
         async with connection.transaction():
             await advance(connection, TELEMETRY, partition, owned.progress, following, state.shared.now_ms or None)
             await write_telemetry(connection, effects, state.layout)
@@ -190,12 +203,11 @@ class TelemetryOwner:
                 await connection.execute("SELECT pg_notify(%s, '')", (REGISTRY_CHANNEL,))
             if any(row.TABLE == "audit_log" for row in effects.rows.values()):
                 await connection.execute("SELECT pg_notify(%s, '')", (COMMANDS_CHANNEL,))
-            if self.monotonic() >= owned.snapshot_due:
-                await self._snapshot(partition, owned, following)
+            if cut is not None:
+                await self._snapshot(partition, owned, following, cut)
         owned.progress.next_offset = following
 
-    async def _snapshot(self, partition: int, owned: _Owned, offset: int) -> None:
-        rows = snapshot.dump(owned.partition)
+    async def _snapshot(self, partition: int, owned: _Owned, offset: int, rows: dict[str, bytes]) -> None:
         async with owned.connection.cursor() as cursor:
             await cursor.executemany(
                 "INSERT INTO state_snapshots (topic, partition, key, state) VALUES (%s, %s, %s, %s)"

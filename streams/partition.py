@@ -38,6 +38,18 @@ class Partition(PartitionState):
         """Return the state as plain values, for comparisons (see `streams.canonical`)."""
         return canonical([self.devices, self.shared])
 
+    def _begin(self, entry: Device, before: DeviceState | None) -> None:
+        """A device begins its life here. What its buckets may have in the tables already is merged, as late data is."""
+        device = self.devices[entry.device_id] = DeviceState.new(entry, self.catalogue[entry.model])
+        if self.shared.now_ms:
+            device.watermark_ms = max(self.shared.now_ms, before.watermark_ms if before else 0)
+        if before is not None:
+            self._numbers.pop(entry.device_id, None)
+            self.shared.overdue.set((entry.device_id,), None)
+            self.shared.quiet.set((entry.device_id,), None)
+            self.shared.waiting.discard(entry.device_id)
+            self.shared.heard.discard(entry.device_id)
+
     def _register(self, entry: RegistryEntry) -> None:
         shared = self.shared
         match entry:
@@ -57,7 +69,7 @@ class Partition(PartitionState):
                 if known is not None and known.entry.model == entry.model:
                     known.entry = entry
                 else:
-                    self.devices[entry.device_id] = DeviceState.new(entry, self.catalogue[entry.model])
+                    self._begin(entry, known)
         shared.desk.register(entry)
         self.effects.put(registry_rows.rows(entry, self.number))
         self.effects.registry_changed = True

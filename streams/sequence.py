@@ -71,6 +71,10 @@ class Sequencer:
         if (boot, seq) >= (self.boot, self.next_seq):
             self.boot, self.next_seq = boot, seq + 1
 
+    def boot_after(self, boot: int) -> int:
+        """The first known boot after an older one."""
+        return min((each for each in self.seen if each > boot), default=self.boot)
+
     def follows(self, boot: int, seq: int) -> bool:
         """Tell whether a held message is now the next one."""
         return boot == self.boot and seq == self.next_seq

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from schema.catalogue import Catalogue
+from streams.device import DeviceState
 from streams.partition import Partition
 
 SHARED_KEY = "shared"
@@ -24,13 +25,19 @@ def dump(partition: Partition) -> dict[str, bytes]:
 
 
 def load(number: int, catalogue: Catalogue, rows: Mapping[str, bytes]) -> Partition:
-    """Return the partition as of the cut that `rows` are; a new one if there are none."""
+    """Return the partition as of the cut that `rows` are; a new one if there are none.
+
+    Raises:
+        KeyError: the catalogue lacks the model of a device.
+    """
     partition = Partition(number, catalogue)
     if rows:
         partition.shared = _unpack(rows[SHARED_KEY])
         partition.shared.desk.catalogue = catalogue
         for key in _device_keys(rows):
-            partition.devices[key.removeprefix(_DEVICE_PREFIX)] = _unpack(rows[key])
+            device: DeviceState = _unpack(rows[key])
+            device.fit(catalogue[device.entry.model])
+            partition.devices[device.entry.device_id] = device
     return partition
 
 

@@ -55,7 +55,7 @@ class Shared:
     """When a device's fault rules may clear."""
     sites_offline: set[str] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=dict)
-    """Counters that tell of what was noticed: duplicates, unknown devices, unknown metrics, gaps."""
+    """Counters that tell of what was noticed: unknown devices, unknown metrics."""
 
 
 class PartitionState:

@@ -144,7 +144,7 @@ def _closed(state: PartitionState, device: DeviceState, model: ModelSlots, first
     usage_slot = model.slot(catalogue.usage_metric)
     for start_ms in sorted(by_hour):
         panes, end_ms = by_hour[start_ms], start_ms + HOUR_MS
-        if device.down_since_ms is None:
+        if not device.was_down(start_ms, end_ms):
             for slot, metric, subsystem, steps in state.gauges[device.entry.model]:
                 pane = panes.get(slot)
                 if pane is not None and subsystem in device.health:
@@ -192,10 +192,13 @@ def _fault(state: PartitionState, device: DeviceState, fault: Fault, message: De
     device.codes.append((fault.ts_ms, fault.subsystem, fault.code))
     if fault.subsystem in device.health:
         device.health[fault.subsystem].fault(fault.ts_ms, fault.severity)
-    if stops and device.down_since_ms is None:
+    works = device.down_since_ms is None
+    if stops and works:
         device.failed(fault.ts_ms)
         state.shared.failures.append((fault.ts_ms, entry.device_id, fault.subsystem))
     judgement = device.rules.fault(fault.ts_ms, fault.code, fault.severity, fault.subsystem, stops)  # type: ignore[arg-type]
     if judgement is not None:
         state.observe(fault_rules.finding(judgement, **state.names(entry)))
         state.shared.quiet.set((entry.device_id,), device.rules.deadline_ms())
+    if stops and works and message.boot < device.sequencer.boot:  # late news: it has booted since
+        _booted(state, device, device.sequencer.boot_after(message.boot))

@@ -71,7 +71,7 @@ FROM buckets AS b CROSS JOIN LATERAL (
         WHERE device_id = b.device_id AND metric = b.metric AND ts < b.bucket + {length} AND ts >= coalesce((
             SELECT max(p.ts) FROM readings AS p
             WHERE p.device_id = b.device_id AND p.metric = b.metric AND p.ts < b.bucket
-        ), b.bucket) WINDOW sequence AS (ORDER BY boot, ts)
+        ), b.bucket) WINDOW sequence AS (ORDER BY boot, ts, value)
     ) AS steps WHERE ts >= b.bucket
 ) AS counted
 WHERE r.device_id = b.device_id AND r.metric = b.metric AND r.bucket = b.bucket

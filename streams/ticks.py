@@ -60,6 +60,7 @@ def _silence(state: PartitionState, now_ms: int) -> None:
     for device_id in sorted(shared.heard):
         device = state.devices[device_id]
         assert device.cadence is not None
+        state.changed.add(device_id)
         device.silent = False
         state.observe(silence.finding(device.cadence, False, now_ms, **state.names(device.entry)))
         state.watch_silence(device)
@@ -142,13 +143,12 @@ def _sum_up_days(state: PartitionState, now_ms: int) -> None:
         day = state.shared.days_done
         state.shared.days_done += 1
         end_ms = (day + 1) * DAY_MS
-        for customer_id in sorted(state.shared.customers):
-            days = [
-                _device_day(device, day)
-                for device_id, device in sorted(state.devices.items())
-                if device.entry.customer_id == customer_id and device.usage is not None
-            ]
-            state.effects.put(state.shared.desk.day(customer_id, end_ms, days))
+        days: dict[str, list[DeviceDay]] = {customer_id: [] for customer_id in sorted(state.shared.customers)}
+        for _, device in sorted(state.devices.items()):
+            if device.usage is not None and device.entry.customer_id in days:
+                days[device.entry.customer_id].append(_device_day(state, device, day))
+        for customer_id, of_customer in days.items():
+            state.effects.put(state.shared.desk.day(customer_id, end_ms, of_customer))
         state.effects.put(
             ModelMetricRow(state.number, end_ms, "failure_risk", metric, value)
             for metric, value in state.shared.risk.metrics().items()
@@ -156,7 +156,7 @@ def _sum_up_days(state: PartitionState, now_ms: int) -> None:
         )
 
 
-def _device_day(device: DeviceState, day: int) -> DeviceDay:
+def _device_day(state: PartitionState, device: DeviceState, day: int) -> DeviceDay:
     assert device.usage is not None
     assert device.cadence is not None
     device_id, end_ms = device.entry.device_id, (day + 1) * DAY_MS
@@ -164,6 +164,7 @@ def _device_day(device: DeviceState, day: int) -> DeviceDay:
     if usage is not None:
         return DeviceDay(device_id, usage.observed, usage.expected, "reporting")
     if device.silent and device.cadence.last_ms <= end_ms - DARK_MS:
+        state.changed.add(device_id)  # asking for what is usual fills a cache
         hours = range(day * DAY_MS + HOUR_MS, end_ms + HOUR_MS, HOUR_MS)
         return DeviceDay(device_id, 0.0, sum(device.usage.expected(hour) for hour in hours), "dark")
     return DeviceDay(device_id, 0.0, 0.0, "excused")

@@ -105,6 +105,23 @@ async def test_an_owner_that_was_replaced_commits_nothing(database: str) -> None
         assert connection.execute("SELECT next_offset, epoch FROM partition_progress").fetchone() == (len(log), 2)
 
 
+async def test_a_new_version_that_is_killed_before_its_first_cut_goes_on(database: str) -> None:
+    migrate(database, CATALOGUE)
+    log = log_of(list(messages(SCENARIO))[:50])
+    first = owner(database, "1.0")
+    await first.take_over(0, None)
+    await first.process(0, log[:4])
+    await first.give_up(0, orderly=True)
+    second = owner(database, "2.0")
+    await second.take_over(0, None)
+    await second.process(0, log[4:8])
+    await second._owned[0].connection.close()
+    again = owner(database, "2.0")
+    start = await again.take_over(0, None)
+    await again.process(0, log[start:])
+    await again.give_up(0, orderly=True)
+
+
 async def test_another_version_does_not_recompute_what_this_one_has_begun(database: str) -> None:
     migrate(database, CATALOGUE)
     log = log_of(list(messages(SCENARIO))[:50])

@@ -10,14 +10,17 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from schema.catalogue import load_catalogue
-from schema.messages import Message
+from schema.catalogue import Metric, load_catalogue
+from schema.messages import Fault, Message, Reading
 from schema.record import Tick, decode, encode_registry, encode_telemetry, encode_tick
+from schema.registry import Customer, Device, Site
 from simulator.offline import messages
 from simulator.scenario import CLOCK_MS, Scenario
 from streams import snapshot
 from streams.effects import Effects
+from streams.panes import HOUR_MS, NEVER
 from streams.partition import Partition
 
 CATALOGUE = load_catalogue()
@@ -187,3 +190,67 @@ def test_a_message_of_a_device_that_the_partition_does_not_know_is_counted(unkno
     message = Message(unknown, "telemetry", 1, 1, 0, 0)
     partition.apply(decode(encode_telemetry([message], source="s", receive_ms=0)))
     assert partition.shared.counts == {"unknown_device": 1}
+
+
+def telemetry(device_id: str, boot: int, seq: int, receive_ms: int, *faults: Fault) -> Message:
+    reading = Reading(receive_ms, "scans", seq)
+    return Message(device_id, "telemetry", boot, seq, receive_ms, receive_ms, (reading,), faults)
+
+
+def one_device(model: str = "ct") -> Partition:
+    partition = Partition(0, CATALOGUE)
+    partition.apply(
+        (
+            Customer(customer_id="c", name="c"),
+            Site(site_id="s", customer_id="c", name="s"),
+            Device(device_id="d", model=model, site_id="s", customer_id="c", installed_ms=0),
+        )
+    )
+    partition.apply(Tick("bridge", HOUR_MS))
+    return partition
+
+
+def send(partition: Partition, *messages: Message) -> None:
+    """Messages, and the tick behind them."""
+    partition.apply(decode(encode_telemetry(messages, source="bridge", receive_ms=messages[-1].receive_ms)))
+    partition.apply(Tick("bridge", messages[-1].receive_ms + CLOCK_MS))
+
+
+def test_a_hard_failure_that_is_told_after_the_next_boot_does_not_blind_the_device() -> None:
+    partition, hour = one_device(), HOUR_MS
+    send(partition, telemetry("d", 1, 1, hour))
+    send(partition, telemetry("d", 9 * hour, 1, 9 * hour))
+    failure = Fault(2 * hour, "XR-900", "critical", "tube", "")
+    send(partition, telemetry("d", 1, 2, 10 * hour, failure))
+    assert partition.devices["d"].down_since_ms is None
+    assert partition.devices["d"].was_down(2 * hour, 3 * hour)
+
+
+def test_a_will_begins_no_boot() -> None:
+    partition, hour = one_device(), HOUR_MS
+    send(partition, telemetry("d", 1, 1, hour, Fault(hour, "XR-900", "critical", "tube", "")))
+    send(partition, Message("d", "will", 5 * hour, 0, 5 * hour, 5 * hour))
+    assert partition.devices["d"].down_since_ms == hour
+    send(partition, telemetry("d", 5 * hour, 1, 6 * hour))
+    assert partition.devices["d"].down_since_ms is None
+
+
+def test_a_device_that_becomes_another_model_begins_a_new_life() -> None:
+    partition = one_device()
+    send(partition, telemetry("d", 1, 1, HOUR_MS))
+    partition.apply((Device(device_id="d", model="mri", site_id="s", customer_id="c", installed_ms=0),))
+    for hour in range(2, 8):
+        partition.apply(Tick("bridge", hour * HOUR_MS))
+    assert len(partition.devices["d"].last) == len(CATALOGUE["mri"].metrics)
+
+
+def test_a_cut_goes_on_under_another_catalogue_with_the_slots_by_name() -> None:
+    partition = one_device()
+    send(partition, telemetry("d", 1, 1, HOUR_MS))
+    metrics = CATALOGUE["ct"].metrics
+    added = {"humidity_pct": Metric(kind="gauge", unit="%", min=0, max=100)} | metrics
+    loaded = snapshot.load(0, CATALOGUE | {"ct": replace(CATALOGUE["ct"], metrics=added)}, snapshot.dump(partition))
+    before, after = partition.devices["d"], loaded.devices["d"]
+    assert after.last[1:].tolist() == before.last.tolist()
+    assert after.panes[1:].tolist() == before.panes.tolist()
+    assert after.last[0]["ts_ms"] == NEVER

@@ -238,6 +238,9 @@ def import_command(
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
     settings = with_addresses(load_settings(data=data))
     unknown = sorted({device.model for device in registry.devices} - roles.catalogue_of(settings).keys())
+    strays = sorted({device.site_id for device in registry.devices} - {site.site_id for site in registry.sites})
+    if strays:
+        raise SettingsError(f"{file}: devices at sites that the file does not have: {', '.join(strays)}")
     if unknown:
         raise SettingsError(f"{file}: devices of models that no catalogue file describes: {', '.join(unknown)}")
     if dry_run:
