@@ -1,8 +1,13 @@
 """Registry entries and calendars: what the engine must know beforehand, each a record in the log."""
 
+import re
 from typing import Literal
 
 import msgspec
+
+LATEST_MS = 4_102_444_800_000
+"""2100-01-01."""
+_DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class _Entry(msgspec.Struct, frozen=True, tag_field="type", kw_only=True):
@@ -90,3 +95,38 @@ class Registry(msgspec.Struct, frozen=True):
     technicians: tuple[Technician, ...] = ()
     parts: tuple[Part, ...] = ()
     calendars: tuple[Calendar, ...] = ()
+
+
+class RegistryError(ValueError):
+    """An entry that the engine could not live with: once in the log, it would stop a worker for good."""
+
+
+def check_registry(registry: Registry) -> None:
+    """Refuse what no table can hold or what refers to nothing.
+
+    Raises:
+        RegistryError: the message names entry and field.
+    """
+    for entries in (getattr(registry, name) for name in registry.__struct_fields__):
+        for entry in entries:
+            for field, value in msgspec.structs.asdict(entry).items():
+                if field.endswith("_ms") and not 0 <= value < LATEST_MS:
+                    raise RegistryError(f"{field} {value}: expected ms since the epoch, before 2100")
+                texts = value if isinstance(value, tuple) else (value,)
+                if any(isinstance(text, str) and "\0" in text for text in texts):
+                    raise RegistryError(f"{field} {value!r}: NUL cannot be stored")
+    customers = {entry.customer_id for entry in registry.customers}
+    sites = {entry.site_id: entry.customer_id for entry in registry.sites}
+    for site in registry.sites:
+        if site.customer_id not in customers:
+            raise RegistryError(f"site {site.site_id}: the file has no customer {site.customer_id}")
+    for device in registry.devices:
+        if sites.get(device.site_id) != device.customer_id:
+            raise RegistryError(
+                f"device {device.device_id}: the file has no site {device.site_id} of customer {device.customer_id}"
+            )
+        if not _DEVICE_ID.fullmatch(device.device_id):
+            raise RegistryError(f"device_id {device.device_id!r}: expected letters, digits, '.', '_' and '-'")
+    for calendar in registry.calendars:
+        if calendar.from_ms >= calendar.until_ms:
+            raise RegistryError(f"calendar {calendar.calendar_id}: from_ms must be before until_ms")

@@ -258,7 +258,7 @@ class Consumer(base.Consumer):  # type: ignore[misc] # Faust publishes no types
 
     def key_partition(self, topic: str, key: bytes | None, partition: int | None = None) -> int | None:
         """Not supported: whoever appends to the log chooses the partition."""
-        raise NotImplementedError(f"{topic}: the appender chooses the partition of {key!r}, not Faust ({partition})")
+        raise RuntimeError(f"{topic}: the appender chooses the partition of {key!r}, not Faust ({partition})")
 
     def _new_topicpartition(self, topic: str, partition: int) -> TP:
         return TP(topic, partition)

@@ -43,6 +43,13 @@ def test_a_variable_wins_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().flush_ms == 40
 
 
+def test_an_address_that_is_none_is_refused_without_being_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARDWATCH_DATABASE_URL", "postgresql:/u:geheim@h/x")
+    with pytest.raises(SettingsError, match="WARDWATCH_DATABASE_URL") as refused:
+        load_settings()
+    assert "geheim" not in str(refused.value)
+
+
 def test_a_child_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(deliver={"": ["json://localhost"]}, clock="simulated", data=Path("x"))
     for name, value in as_environment(settings).items():

@@ -176,6 +176,22 @@ def test_a_hard_fault_becomes_an_alert_and_an_order_that_people_acknowledge_and_
     assert result["result"] == "refused"
 
 
+def test_what_is_no_id_is_a_wrong_argument(running: Running) -> None:
+    command = [sys.executable, "-m", "wardwatch.cli", "alerts", "ack", "no-id", "--data", str(running.data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "no-id" in done.stderr
+
+
+def test_a_demo_does_not_empty_the_folder_of_what_runs(running: Running) -> None:
+    (running.data / ".wardwatch-demo").touch()
+    command = [sys.executable, "-m", "wardwatch.cli", "demo", "--exit", "--data", str(running.data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "in use" in done.stderr
+    assert running.rows("SELECT count(*) FROM devices") == [(1,)]
+
+
 def test_after_a_crash_of_everything_the_next_start_goes_on(running: Running) -> None:
     before = running.rows("SELECT count(*) FROM faults")
     running.process.kill()

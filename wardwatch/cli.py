@@ -17,9 +17,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from grafana import publish
 from schema.catalogue import CatalogueError
 from schema.migrate import MigrationError, migrate
-from schema.registry import Registry
+from schema.registry import Registry, RegistryError, check_registry
 from simulator.publisher import play
-from simulator.scenario import Scenario
 from simulator.score import score as score_run
 from simulator.truth import append_truth, read_truth, write_truth
 from streams.logfile import LogError
@@ -51,6 +50,7 @@ for name, group in (
     app.add_typer(group, name=name)
 
 console = Console(stderr=True)
+EARLIEST_YEAR = 2001
 
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of all that a run leaves.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -155,17 +155,18 @@ def simulate(
     """Register a seeded fleet and publish its life to what runs (with WARDWATCH_CLOCK=simulated)."""
     stop = _stop_on_signals()
     start_ms = _ms(start)
-    size: dict[str, int] = {} if start_ms is None else {"start_ms": start_ms}
-    scenario = Scenario(seed, devices=devices, customers=customers, days=days, **size)
-    write_truth(truth, scenario.facts())
+    scenario = DemoOptions(seed, devices, customers, days, start_ms).scenario()
     if dry_run:
+        write_truth(truth, scenario.facts())
         console.print(f"{truth} is written; nothing was published")
         return
     settings = with_addresses(load_settings(data=data))
     if settings.clock != "simulated":
         raise SettingsError("WARDWATCH_CLOCK: must be simulated where a simulator sets the time")
     assert settings.database_url is not None
-    assert settings.mqtt_url is not None
+    if settings.mqtt_url is None:
+        raise SettingsError("WARDWATCH_MQTT_URL: not set; name a broker")
+    write_truth(truth, scenario.facts())
     with roles.open_log(settings) as embedded:
         import_registry(
             embedded, settings.database_url, scenario.registry, settings.partitions, now_ms=scenario.start_ms
@@ -193,8 +194,12 @@ def score_command(
     """Score what is in the database against the truth."""
     settings = with_addresses(load_settings(data=data))
     assert settings.database_url is not None
-    with psycopg.connect(settings.database_url) as connection:
-        summary = msgspec.to_builtins(score_run(connection, read_truth(truth)))
+    try:
+        facts = read_truth(truth)
+        with psycopg.connect(settings.database_url) as connection:
+            summary = msgspec.to_builtins(score_run(connection, facts))
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise SettingsError(f"--truth {truth}: {error}") from error
     if as_json:
         print(msgspec.json.encode(summary).decode())
     else:
@@ -232,15 +237,13 @@ def import_command(
     """Bring customers, sites, devices, technicians, parts and calendars in through the log."""
     try:
         registry = msgspec.json.decode(file.read_bytes(), type=Registry)
-    except msgspec.MsgspecError as error:
+        check_registry(registry)
+    except (msgspec.MsgspecError, RegistryError) as error:
         raise SettingsError(f"{file}: {error}") from error
     counts = {name: len(getattr(registry, name)) for name in registry.__struct_fields__}
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
     settings = with_addresses(load_settings(data=data))
     unknown = sorted({device.model for device in registry.devices} - roles.catalogue_of(settings).keys())
-    strays = sorted({device.site_id for device in registry.devices} - {site.site_id for site in registry.sites})
-    if strays:
-        raise SettingsError(f"{file}: devices at sites that the file does not have: {', '.join(strays)}")
     if unknown:
         raise SettingsError(f"{file}: devices of models that no catalogue file describes: {', '.join(unknown)}")
     if dry_run:
@@ -276,6 +279,10 @@ def _note_ready(settings: Settings, role: str) -> None:
 
 
 def _ms(at: datetime | None) -> int | None:
+    if at is not None and at.year < EARLIEST_YEAR:
+        raise typer.BadParameter(
+            f"before {EARLIEST_YEAR}, which devices' clocks are not believed", param_hint="--start"
+        )
     return None if at is None else int(at.replace(tzinfo=UTC).timestamp() * 1000)
 
 
@@ -312,7 +319,7 @@ def main() -> None:
     try:
         app()
     except (SettingsError, CatalogueError) as error:
-        console.print(f"[red]{error}", highlight=False)
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except (
         ActionError,
@@ -324,7 +331,7 @@ def main() -> None:
         publish.GrafanaError,
         psycopg.OperationalError,
     ) as error:
-        console.print(f"[red]{error}", highlight=False)
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

@@ -22,6 +22,7 @@ from simulator.score import Summary, score
 from simulator.tally import Progress
 from simulator.truth import Truth, append_truth, read_truth, write_truth
 from wardwatch.actions import import_registry, progress, send_commands, wait_for_time
+from wardwatch.local import owned
 from wardwatch.settings import Settings
 from wardwatch.stack import Stack, running_stack
 
@@ -55,11 +56,18 @@ class DemoOptions:
     kill_ingest_at: float | None = None
 
     def scenario(self) -> Scenario:
-        """The scenario of these options."""
+        """Return the scenario of these options.
+
+        Raises:
+            DemoError: a fleet of this size cannot be.
+        """
         size: dict[str, int] = {"devices": self.devices, "customers": self.customers, "days": self.days}
         if self.start_ms is not None:
             size["start_ms"] = self.start_ms
-        return Scenario(self.seed, **size)
+        try:
+            return Scenario(self.seed, **size)
+        except ValueError as error:
+            raise DemoError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +209,7 @@ def run_demo(
         DemoError: the data folder holds something else, or the pipeline does not answer.
     """
     begun_s = time.monotonic()
+    scenario = options.scenario()
     _clear(settings.data)
     settings = settings.model_copy(
         update={
@@ -209,7 +218,6 @@ def run_demo(
             "deliver": settings.deliver or {"": [(settings.data / OUTBOX_FILE).resolve().as_uri()]},
         }
     )
-    scenario = options.scenario()
     with running_stack(settings, on_progress) as stack:
         span_ms = scenario.end_ms - scenario.start_ms
         kills = [
@@ -239,6 +247,7 @@ def _clear(data: Path) -> None:
     if data.exists() and any(data.iterdir()):
         if not marker.exists():
             raise DemoError(f"--data {data}: not empty and not of an earlier demo; name another folder or remove it")
-        shutil.rmtree(data)
+        with owned(data):
+            shutil.rmtree(data)
     data.mkdir(parents=True, exist_ok=True)
     marker.write_text("The demo empties this folder at each start.\n", "utf-8")

@@ -41,6 +41,18 @@ CustomerOption = Annotated[str | None, typer.Option("--customer", help="Only thi
 DeviceOption = Annotated[str | None, typer.Option("--device", help="Only this device.")]
 
 
+def _uuid(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no id; the list shows them") from None
+
+
+AlertId = Annotated[str, typer.Argument(callback=_uuid, help="Id of the alert, as the list shows it.")]
+WorkOrderId = Annotated[str, typer.Argument(callback=_uuid, help="Id of the order, as the list shows it.")]
+FlagId = Annotated[str, typer.Argument(callback=_uuid, help="Id of the flag, as the list shows it.")]
+
+
 @alerts_app.command("list")
 def list_alerts(
     everything: AllOption = False,
@@ -79,7 +91,11 @@ def list_alerts(
 
 @alerts_app.command("ack")
 def acknowledge_alert(
-    alert_id: str, by: ByOption = "", comment: CommentOption = "", data: DataOption = None, as_json: JsonOption = False
+    alert_id: AlertId,
+    by: ByOption = "",
+    comment: CommentOption = "",
+    data: DataOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Say that you have seen an alert and own it."""
     _do(AcknowledgeAlert(command_id=_new_id(), actor=_actor(by), comment=comment, alert_id=alert_id), data, as_json)
@@ -87,7 +103,7 @@ def acknowledge_alert(
 
 @alerts_app.command("close")
 def close_alert(
-    alert_id: str,
+    alert_id: AlertId,
     outcome: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(Outcome))}.")],
     by: ByOption = "",
     comment: CommentOption = "",
@@ -142,7 +158,7 @@ def list_work_orders(
 
 @workorders_app.command("assign")
 def assign_work_order(
-    work_order_id: str,
+    work_order_id: WorkOrderId,
     technician: Annotated[str, typer.Option(help="Who is to do it.")],
     by: ByOption = "",
     comment: CommentOption = "",
@@ -165,7 +181,7 @@ def assign_work_order(
 
 @workorders_app.command("start")
 def start_work_order(
-    work_order_id: str,
+    work_order_id: WorkOrderId,
     by: ByOption = "",
     comment: CommentOption = "",
     data: DataOption = None,
@@ -181,7 +197,7 @@ def start_work_order(
 
 @workorders_app.command("close")
 def close_work_order(
-    work_order_id: str,
+    work_order_id: WorkOrderId,
     outcome: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(RepairOutcome))}.")],
     part: Annotated[list[str] | None, typer.Option(help="Part that was used; may be given several times.")] = None,
     by: ByOption = "",
@@ -232,7 +248,11 @@ def list_customers(
 
 @customers_app.command("ack")
 def acknowledge_flag(
-    flag_id: str, by: ByOption = "", comment: CommentOption = "", data: DataOption = None, as_json: JsonOption = False
+    flag_id: FlagId,
+    by: ByOption = "",
+    comment: CommentOption = "",
+    data: DataOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Take a churn flag up."""
     _do(AcknowledgeFlag(command_id=_new_id(), actor=_actor(by), comment=comment, flag_id=flag_id), data, as_json)
@@ -240,7 +260,7 @@ def acknowledge_flag(
 
 @customers_app.command("close")
 def close_flag(
-    flag_id: str,
+    flag_id: FlagId,
     outcome: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(FlagOutcome))}.")],
     by: ByOption = "",
     comment: CommentOption = "",

@@ -6,7 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+import pydantic_settings
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 FILE_VARIABLE = "WARDWATCH_CONFIG"
@@ -41,6 +42,20 @@ class Settings(BaseSettings):
     language: Literal["en", "zh"] = Field("en", description="language of texts for people")
     grafana_url: str | None = Field(None, description="address of Grafana")
     grafana_token: str | None = Field(None, description="service account token for Grafana", repr=False)
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_database(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError("expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+        return url
+
+    @field_validator("mqtt_url")
+    @classmethod
+    def _is_a_broker(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("mqtt://", "mqtts://")):
+            raise ValueError("expected mqtt://HOST:PORT")
+        return url
 
     @classmethod
     def settings_customise_sources(
@@ -77,8 +92,10 @@ def load_settings(**given: Any) -> Settings:
         raise SettingsError(f"{FILE_VARIABLE} names {settings_file()}, which is not there")
     try:
         return Settings(**given)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{settings_file()}: {error}") from error
+    except pydantic_settings.SettingsError as error:
+        raise SettingsError(f"{PREFIX}*: {error}") from error
     except ValidationError as error:
         lines = [f"{_origin(str(each['loc'][0]), given)}: {each['msg']}" for each in error.errors()]
         raise SettingsError("\n".join(lines)) from error
@@ -107,6 +124,7 @@ def note_addresses(settings: Settings) -> None:
     noted = settings.data / "run" / "addresses.json"
     noted.parent.mkdir(parents=True, exist_ok=True)
     noted.touch(mode=0o600)
+    noted.chmod(0o600)
     noted.write_text(json.dumps({name: getattr(settings, name) for name in _ADDRESSES}), "utf-8")
 
 

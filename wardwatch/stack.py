@@ -23,8 +23,11 @@ from wardwatch.roles import catalogue_of, open_log, ready_file
 from wardwatch.settings import Settings, as_environment, note_addresses
 
 READY_WITHIN_S = 60.0
-STOP_WITHIN_S = 6.0
-RESTART_AFTER_S = 0.2
+STOP_WITHIN_S = {"ingest": 3.0, "worker": 5.5}
+RESTART_AFTER_S = 0.1
+RESTART_AT_MOST_S = 10.0
+STEADY_AFTER_S = 60.0
+"""A role that has run for so long is started again without delay."""
 ROLES = ("worker", "ingest")
 
 log = structlog.get_logger()
@@ -42,6 +45,8 @@ class _Role:
     settings: Settings
     restarts: int = 0
     stopping: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while the process is exchanged, so that a stop never misses the one that was just started."""
     _process: subprocess.Popen[bytes] | None = None
     _keeper: threading.Thread | None = None
 
@@ -64,8 +69,9 @@ class _Role:
         self._process.kill()
 
     def stop(self, patience_s: float) -> None:
-        self.stopping.set()
-        process = self._process
+        with self.lock:
+            self.stopping.set()
+            process = self._process
         if process is None:
             return
         process.send_signal(signal.SIGTERM)
@@ -77,14 +83,20 @@ class _Role:
             process.wait()
 
     def _keep(self, spawner: ThreadPoolExecutor) -> None:
+        in_a_row = 0
         while True:
             assert self._process is not None
+            begun_s = time.monotonic()
             status = self._process.wait()
-            if self.stopping.wait(RESTART_AFTER_S):
+            in_a_row = 0 if time.monotonic() - begun_s > STEADY_AFTER_S else in_a_row + 1
+            if self.stopping.wait(min(RESTART_AFTER_S * 2**in_a_row, RESTART_AT_MOST_S)):
                 return
             self.restarts += 1
             log.warning("ended, started again", role=self.name, status=status, log=str(self._log()))
-            self._process = spawner.submit(self._spawn).result()
+            with self.lock:
+                if self.stopping.is_set():
+                    return
+                self._process = spawner.submit(self._spawn).result()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "wardwatch.cli", self.name]
@@ -152,4 +164,4 @@ def running_stack(settings: Settings, on_progress: Callable[[str], None] = lambd
                 yield stack
             finally:
                 for role in reversed(stack._roles.values()):
-                    role.stop(STOP_WITHIN_S / 2)
+                    role.stop(STOP_WITHIN_S[role.name])

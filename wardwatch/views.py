@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 LEVEL_STYLES = {
@@ -20,6 +21,11 @@ LEVEL_STYLES = {
     "P1": "red",
     "P2": "dark_orange",
 }
+
+PIPED_WIDTH = 240
+"""Columns where there is no terminal: nothing is cut off that somebody may search for."""
+_NEEDED = ("alert_id", "work_order_id", "flag_id", "number", "command_id")
+"""What people copy from a list into the next command."""
 
 
 def instant(at: datetime | None) -> str:
@@ -36,11 +42,12 @@ def show_lines(lines: Sequence[Any], columns: dict[str, str], *, as_json: bool, 
         print(empty)
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in columns.values():
-        table.add_column(title)
+    for attribute, title in columns.items():
+        table.add_column(title, no_wrap=attribute in _NEEDED, overflow="fold")
     for line in lines:
         table.add_row(*(_cell(getattr(line, attribute)) for attribute in columns))
-    Console().print(table)
+    console = Console()
+    console.print(table, width=None if console.is_terminal else PIPED_WIDTH)
 
 
 def _cell(value: Any) -> str:
@@ -52,10 +59,10 @@ def _cell(value: Any) -> str:
         case float():
             return f"{value:.1f}"
         case list():
-            return ", ".join(map(str, value))
+            return escape(", ".join(map(str, value)))
     text = str(value)
     style = LEVEL_STYLES.get(text)
-    return f"[{style}]{text}[/]" if style else text
+    return f"[{style}]{text}[/]" if style else escape(text)
 
 
 def summary_table(summary: dict[str, Any]) -> Table:

@@ -12,7 +12,7 @@ from wardwatch.local.errors import (
     PartFailedError,
     PartUnavailableError,
 )
-from wardwatch.local.parts import LocalParts, default_parts, local_parts
+from wardwatch.local.parts import LocalParts, default_parts, local_parts, owned
 
 __all__ = [
     "DataFolderBusyError",
@@ -24,4 +24,5 @@ __all__ = [
     "PartUnavailableError",
     "default_parts",
     "local_parts",
+    "owned",
 ]

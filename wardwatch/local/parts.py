@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -121,12 +122,14 @@ def local_parts(
         (data / "log").mkdir(exist_ok=True)
     except OSError as error:
         raise LocalPartsError(f"The data folder {data} cannot be used: {error}. Name another folder.") from error
-    with _owned(data), ThreadPoolExecutor(1, "spawner") as spawner:
+    with owned(data), ThreadPoolExecutor(1, "spawner") as spawner:
         account = service_account()
         home = programs = data
         if mqtt_url is None or database_url is None:
             home = within_reach(data, account, on_progress)
             programs = within_reach(parts or default_parts(), account, on_progress)
+        if home != data and not (data / "password").exists():
+            _forget(home)
         start = _Start(data, home, programs, account, spawner, on_progress)
         try:
             mqtt_url = mqtt_url or start.broker()
@@ -137,6 +140,13 @@ def local_parts(
             for name, patience_s in (("broker", 3.0), ("database", STOP_WITHIN_S)):
                 if name in start.services:
                     start.services[name].stop(min(patience_s, max(0.0, deadline - time.monotonic())))
+
+
+def _forget(home: Path) -> None:
+    """Remove from a stand-in what belongs to a data folder that was removed."""
+    timescale.clear_cluster(home / "postgres")
+    for folder in ("postgres", "mosquitto"):
+        shutil.rmtree(home / folder, ignore_errors=True)
 
 
 @dataclass(slots=True)
@@ -195,7 +205,12 @@ class _Start:
 
 
 @contextmanager
-def _owned(data: Path) -> Iterator[None]:
+def owned(data: Path) -> Iterator[None]:
+    """Own a data folder for the time of the context.
+
+    Raises:
+        DataFolderBusyError: another process owns it.
+    """
     descriptor = os.open(data / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         try:
