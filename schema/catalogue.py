@@ -128,6 +128,8 @@ def load_catalogue(*extra: Path) -> dict[str, DeviceModel]:
         if entry.name.endswith(".toml")
     ]
     for folder in extra:
+        if not folder.is_dir():
+            raise CatalogueError(f"{folder}: no folder with catalogue files")
         sources += [(str(path), path.read_text("utf-8")) for path in sorted(folder.glob("*.toml"))]
     for name, text in sources:
         model = parse_model(name, text)

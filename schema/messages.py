@@ -1,6 +1,6 @@
 """The shapes that devices send over MQTT and the decoded message that travels through the log."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -85,6 +85,3 @@ class Refused(msgspec.Struct, frozen=True):
     length: int
     payload: bytes
     """At most the first 64 kB; empty for what the privacy screen refuses."""
-
-
-JsonObject = dict[str, Any]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from schema.catalogue import CatalogueError, load_catalogue
 from wardwatch.settings import SettingsError, as_environment, load_settings
 
 
@@ -48,6 +49,11 @@ def test_an_address_that_is_none_is_refused_without_being_repeated(monkeypatch: 
     with pytest.raises(SettingsError, match="WARDWATCH_DATABASE_URL") as refused:
         load_settings()
     assert "geheim" not in str(refused.value)
+
+
+def test_a_catalogue_folder_that_is_not_there_is_named() -> None:
+    with pytest.raises(CatalogueError, match="nowhere"):
+        load_catalogue(Path("nowhere"))
 
 
 def test_a_child_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:

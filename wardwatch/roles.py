@@ -175,7 +175,11 @@ def worker_role(settings: Settings, on_ready: Callable[[], None]) -> None:
 
 
 def _retain(url: str, settings: Settings, embedded: EmbeddedLog, stop: threading.Event) -> None:
-    """Delete old records, never at or above a partition's newest cut."""
+    """Delete old records, never at or above what was a partition's newest cut a round ago.
+
+    A crash of the database may take back the last moments' commits, and with them a cut: the log must still reach back.
+    """
+    settled: dict[tuple[str, int], int] = {}
     while not stop.wait(RETAIN_EVERY_S):
         try:
             with psycopg.connect(url) as connection:
@@ -187,13 +191,15 @@ def _retain(url: str, settings: Settings, embedded: EmbeddedLog, stop: threading
         except psycopg.OperationalError as error:
             log.warning("retention is put off", error=str(error).strip())
             continue
-        deleted = embedded.retain(
-            max_bytes=settings.log_max_mb << 20,
-            max_age_ms=int(settings.log_max_days * DAY_MS),
-            floor={(topic, partition): cut for topic, partition, cut in found},
-        )
-        if deleted:
-            log.info("old records deleted", records=deleted)
+        if settled:
+            deleted = embedded.retain(
+                max_bytes=settings.log_max_mb << 20,
+                max_age_ms=int(settings.log_max_days * DAY_MS),
+                floor=settled,
+            )
+            if deleted:
+                log.info("old records deleted", records=deleted)
+        settled = {(topic, partition): cut for topic, partition, cut in found}
 
 
 def _stop_on_signals() -> threading.Event:

@@ -39,7 +39,6 @@ class Settings(BaseSettings):
     log_max_mb: int = Field(10_000, ge=1, description="size that the log may keep")
     log_max_days: float = Field(7.0, gt=0, description="age that the log may keep")
     deliver: dict[str, list[str]] = Field({}, description="Apprise URLs for each audience; '' for all others")
-    language: Literal["en", "zh"] = Field("en", description="language of texts for people")
     grafana_url: str | None = Field(None, description="address of Grafana")
     grafana_token: str | None = Field(None, description="service account token for Grafana", repr=False)
 
