@@ -1,5 +1,6 @@
 """The open alerts of a partition: what findings, time and people do to them, as rows."""
 
+from collections import Counter
 from collections.abc import Container
 
 import msgspec
@@ -88,6 +89,10 @@ class AlertBook:
         signal = Judged(finding.at_ms, finding.score, finding.severity, finding.evidence)
         return rows + self._feed(alert, signal, now_ms)
 
+    def up(self) -> Counter[str]:
+        """Count the alerts that are up, by severity."""
+        return Counter(alert.severity for alert in list(self._open.values()) if alert.is_up)
+
     def failed(self, device_id: str, subsystem: str, at_ms: int) -> None:
         """A hard failure: until the repair nothing else is expected of the device."""
         self._failed.setdefault(device_id, {}).setdefault(subsystem, at_ms)
@@ -107,6 +112,14 @@ class AlertBook:
             ):
                 if key in self._open:
                     rows += self._feed(self._open[key], Closed(at_ms, "repaired"), at_ms)
+        return rows
+
+    def left(self, device_id: str, at_ms: int) -> list[Row]:
+        """End everything about a device that is another partition's now."""
+        rows: list[Row] = []
+        self._failed.pop(device_id, None)
+        for key in sorted(key for key in self._open if key[0] == device_id):
+            rows += self._feed(self._open[key], Closed(at_ms, "device has left"), at_ms)
         return rows
 
     def tick(self, now_ms: int) -> list[Row]:
@@ -228,7 +241,7 @@ class AlertBook:
         self._over[alert.alert_id] = alert
         self.wanting.discard(alert.key)
         self._timers.set(alert.key, None)
-        if not alert.device_id:
+        if alert.site_id and not alert.device_id:
             self._sites[alert.site_id] = at_ms + SITE_GRACE_MS
             self._sites_changed.add(alert.site_id)
         if alert.told_ms is None:
@@ -237,7 +250,7 @@ class AlertBook:
 
     def _store(self, alert: Alert, policy: Policy, shade: Shade) -> None:
         key = alert.key
-        if not alert.device_id and alert.alert_id not in self._keys:
+        if alert.site_id and not alert.device_id and alert.alert_id not in self._keys:
             self._sites[alert.site_id] = None
             self._sites_changed.add(alert.site_id)
         self._open[key] = alert

@@ -1,6 +1,6 @@
 """The desk of a partition: findings, days, ticks and commands go in, rows come out. One picklable object."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
@@ -31,7 +31,7 @@ from schema.commands import (
 )
 from schema.findings import Finding
 from schema.ids import derived_id
-from schema.registry import Calendar, RegistryEntry
+from schema.registry import Calendar, Device, RegistryEntry
 from schema.rows import AuditRow, Row, SilenceRow
 
 _REMEMBERED_COMMANDS = 10_000
@@ -86,6 +86,11 @@ class Desk:
         if isinstance(entry, Calendar):
             self._suppression.plan(entry)
 
+    def same(self, device: Device) -> Device:
+        """The desk's own entry of a device if it is equal: one in memory, not two."""
+        known = self._directory.devices.get(device.device_id)
+        return known if known == device else device
+
     def observe(self, finding: Finding, now_ms: int) -> list[Row]:
         """Apply a finding. Its rows carry event time; people are told as of `now_ms`."""
         if finding.detector == "fault_rule" and finding.score > 0 and self._stops(finding):
@@ -97,6 +102,11 @@ class Desk:
         if self._alerts.is_failed(device_id):
             self._down_ms[device_id] = at_ms
         return self._alerts.repaired(device_id, at_ms)
+
+    def left(self, device_id: str, now_ms: int) -> list[Row]:
+        """The device has left for another partition: its alerts end; its work orders are for people to close."""
+        self._down_ms.pop(device_id, None)
+        return self._alerts.left(device_id, now_ms)
 
     def tick(self, now_ms: int) -> list[Row]:
         """Let time pass to `now_ms`: durations, what was held back, reminders; then open and give out work orders."""
@@ -143,6 +153,10 @@ class Desk:
             result = "refused"
         action = str(command.__struct_config__.tag)
         return [*rows, AuditRow(_audit_id(command), now_ms, command.actor, action, target, result, detail)]
+
+    def open_alerts(self) -> Counter[str]:
+        """Alerts that are up, by severity; for people to look at, from any thread."""
+        return self._alerts.up()
 
     def labels(self) -> list[Label]:
         """What people have found out since the last call."""

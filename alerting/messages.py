@@ -24,8 +24,8 @@ def alert_message(
         kind,
         severity=text(f"severity.{alert.severity}"),
         what=what,
-        device=alert.device_id or alert.site_id,
-        customer=directory.name_of(alert.customer_id),
+        device=alert.device_id or alert.site_id or text("platform"),
+        customer=directory.name_of(alert.customer_id) or text("all_customers"),
         reason=alert.reason,
     )
     payload = {

@@ -59,6 +59,9 @@ POLICIES: dict[str, Policy] = {
     "silence": Policy(
         for_ms=15 * MINUTE_MS, flap_ms=2 * HOUR_MS, quiet_ms=None, by_ticks=True, hidden_by="site_offline"
     ),
+    # The bridge says at once when it is over. A sender runs wild during work on it as on any other day.
+    "flood": Policy(flap_ms=2 * HOUR_MS, quiet_ms=None, maintenance="mute"),
+    "broker_drops": Policy(quiet_ms=None, maintenance="mute"),
     "site_offline": Policy(flap_ms=2 * HOUR_MS, quiet_ms=None, by_ticks=True),
     # Usage is judged over days by the detector, which weighs its own evidence: no further wait. A good weekend does
     # not end a bad month.

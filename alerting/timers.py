@@ -14,6 +14,13 @@ class Timers(Generic[Key]):
         self._due: list[tuple[int, Key]] = []
         self._at: dict[Key, int] = {}
 
+    def __getstate__(self) -> list[tuple[int, Key]]:
+        return self._due
+
+    def __setstate__(self, state: list[tuple[int, Key]]) -> None:
+        self._due = state
+        self._at = {key: due_ms for due_ms, key in state}
+
     def set(self, key: Key, due_ms: int | None) -> None:
         """Look at `key` again at `due_ms`, and not at what was set before; None for never."""
         before_ms = self._at.get(key)

@@ -1,6 +1,7 @@
 """How much a customer uses its devices against what is usual, with the caution that small counts ask for."""
 
 import math
+from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,15 @@ class DeviceDay:
     status: Literal["reporting", "dark", "excused"]
 
 
+class _Day(msgspec.Struct, frozen=True):
+    """One day of a customer's devices, those left out that say nothing; compact, for it is kept for two weeks."""
+
+    device_ids: tuple[str, ...]
+    observed: "array[float]"
+    expected: "array[float]"
+    dark: tuple[str, ...]
+
+
 class UsageScore(msgspec.Struct, frozen=True):
     """Use over the last week, against what is usual."""
 
@@ -70,7 +80,7 @@ class UsageRecord:
     """
 
     def __init__(self) -> None:
-        self._days: deque[tuple[DeviceDay, ...]] = deque(maxlen=2 * WINDOW_DAYS)
+        self._days: deque[_Day] = deque(maxlen=2 * WINDOW_DAYS)
         self._dispersion = _PRIOR_DISPERSION
         self._learned = 0
 
@@ -78,28 +88,41 @@ class UsageRecord:
         """Take in one day."""
         if len(self._days) == self._days.maxlen:
             self._learn(self._days[0])
-        self._days.append(tuple(each for each in devices if each.status != "excused" and each.expected > 0))
+        told = [each for each in devices if each.status != "excused" and each.expected > 0]
+        device_ids = tuple(each.device_id for each in told)
+        if self._days and self._days[-1].device_ids == device_ids:
+            device_ids = self._days[-1].device_ids  # one tuple for all days
+        self._days.append(
+            _Day(
+                device_ids,
+                array("d", [each.observed for each in told]),
+                array("d", [each.expected for each in told]),
+                tuple(each.device_id for each in told if each.status == "dark"),
+            )
+        )
 
     def score(self) -> UsageScore | None:
         """The score of the last week; None if nothing could be judged."""
         week = list(self._days)[-WINDOW_DAYS:]
-        gone = {each.device_id: each.expected for each in (week[-1] if week else ()) if each.status == "dark"}
-        totals: dict[str, tuple[float, float]] = {
-            device_id: (0.0, WINDOW_DAYS * expected) for device_id, expected in gone.items()
-        }
+        gone = set(week[-1].dark) if week else set()
+        totals: dict[str, tuple[float, float]] = {}
+        if gone:
+            newest = zip(week[-1].device_ids, week[-1].expected, strict=True)
+            totals = {device_id: (0.0, WINDOW_DAYS * expected) for device_id, expected in newest if device_id in gone}
         for day in week:
-            for each in day:
-                if each.device_id not in gone:
-                    observed, expected = totals.get(each.device_id, (0.0, 0.0))
-                    totals[each.device_id] = observed + each.observed, expected + each.expected
+            for device_id, day_observed, day_expected in zip(day.device_ids, day.observed, day.expected, strict=True):
+                if device_id not in gone:
+                    observed, expected = totals.get(device_id, (0.0, 0.0))
+                    totals[device_id] = observed + day_observed, expected + day_expected
         if not totals:
             return None
         return _pooled([totals[device_id] for device_id in sorted(totals)], self._dispersion, len(gone))
 
-    def _learn(self, day: Sequence[DeviceDay]) -> None:
-        for each in day:
-            if each.status == "reporting":
-                surprise = min((each.observed - each.expected) ** 2 / _spread(each.expected, 1), _CLIP)
+    def _learn(self, day: _Day) -> None:
+        dark = set(day.dark)
+        for device_id, observed, expected in zip(day.device_ids, day.observed, day.expected, strict=True):
+            if device_id not in dark:
+                surprise = min((observed - expected) ** 2 / _spread(expected, 1), _CLIP)
                 self._learned += 1
                 rate = 1 / (_PRIOR_DAYS + min(self._learned, 200))
                 self._dispersion += rate * (surprise - self._dispersion)

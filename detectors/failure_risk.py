@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from river import base
 
 from detectors.announcement import AnnouncementThreshold
@@ -42,14 +41,17 @@ class Risk(msgspec.Struct, frozen=True):
     """The same on the scale of alerts: 0.5 where it is worth while to announce the failure."""
 
 
-class _Example(msgspec.Struct):
+class _Example(msgspec.Struct, gc=False):
     at_ms: int
-    key: Key
-    values: NDArray[np.float64]
+    device_id: str
+    subsystem: str
+    values: bytes
+    """Features as `BayesianLogistic.vector` made them, float64."""
     probability: float
     weight: float
-    """How many judgements it stands for."""
-    begun: tuple[int, int]
+    """How many judgements it stands for; 0 if it only bears witness to the announcements that it began."""
+    begun_from: int
+    begun_to: int
     """Announcements that it began, see `AnnouncementThreshold`."""
 
 
@@ -60,12 +62,13 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
     HORIZON that it would have; one that is followed by a failure sooner teaches nothing. It waits HORIZON for its label
     and is scored before it is learned (prequential). Failures are rare and each is preceded by many judgements that
     tell the same story, so an example weighs STORY; of judgements in which nothing was unusual only every KEEP-th is
-    kept and weighs for the others, which leaves the probability calibrated.
+    kept and weighs for the others, which leaves the probability calibrated. When more than PENDING wait, every second
+    is dropped, and of those to come as well: a large fleet is learned from a sample. What began an announcement stays.
 
     * Range: probability in (0, 1); score = sigmoid(logit probability - threshold), so 0.5 is the threshold, which
       `AnnouncementThreshold` learns.
     * Warm-up: none; the prior (`PRIOR`) judges until labels come.
-    * Memory: a HORIZON of judgements, at most PENDING of 300 bytes: about 1 MB for 150 devices.
+    * Memory: a HORIZON of judgements, about PENDING of 400 bytes at most: 2 MB for 150 devices, 8 MB for many.
     * Source: Gama, Sebastião and Rodrigues (2013), On evaluating stream learning algorithms, Machine Learning 90; the
       model is `BayesianLogistic`.
 
@@ -83,7 +86,7 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
     KEEP = 8
     CALM = 0.03
     """Probability below which a judgement is one of many that say nothing."""
-    PENDING = 50_000
+    PENDING = 20_000
     FADE_MS = 3 * DAY_MS
     """Time constant of a technician's word that nothing was found."""
     BINS = 41
@@ -96,6 +99,8 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
         self.confirmations: dict[Key, list[int]] = {}
         self.dismissals: dict[Key, int] = {}
         self.judged = 0
+        self.every = 1
+        """Of the judgements that would be kept one in so many is, a power of two."""
         self.bins = [[0.0, 0.0] for _ in range(self.BINS)]
         self.loss = self.weight = 0.0
 
@@ -117,11 +122,12 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
         begun = self.announcements.observe(key, at_ms, odds)
         self.judged += 1
         busy = probability >= self.CALM or begun[0] < begun[1]
-        if busy or self.judged % self.KEEP == 0:
-            if len(self.pending) >= self.PENDING:
-                self.pending.popleft()
-            weight = 1.0 if busy else float(self.KEEP)
-            self.pending.append(_Example(at_ms, key, values, probability, weight, begun))
+        sampled = self.judged % (self.every if busy else self.every * self.KEEP) == 0
+        if sampled or begun[0] < begun[1]:
+            weight = (1.0 if busy else float(self.KEEP)) if sampled else 0.0
+            self.pending.append(_Example(at_ms, *key, values.tobytes(), probability, weight, *begun))
+            if len(self.pending) > self.PENDING:
+                self._thin()
         return Risk(probability, sigmoid(odds - self.threshold))
 
     def failed(self, device_id: str, subsystem: str, at_ms: int) -> None:
@@ -146,6 +152,8 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
             self._learn(self.pending.popleft())
             looked_at += 1
         if looked_at:
+            if self.every > 1 and len(self.pending) < self.PENDING // 4:
+                self.every //= 2
             old_ms = now_ms - 2 * self.HORIZON_MS
             for times in (self.failures, self.confirmations):
                 for key in [key for key, known in times.items() if known[-1] < old_ms]:
@@ -173,13 +181,34 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
             "judgements_learned": self.weight,
         }
 
+    def _thin(self) -> None:
+        """Drop every second sample if there are many, and all but the newest of those that only bear witness."""
+        samples = sum(example.weight > 0 for example in self.pending)
+        if samples > self.PENDING // 2:
+            self.every *= 2
+            for number, example in enumerate(each for each in self.pending if each.weight):
+                if number % 2 == 0:
+                    example.weight = 0.0
+        witnesses = sum(example.begun_from < example.begun_to and not example.weight for example in self.pending)
+        too_many = witnesses - self.PENDING // 4
+        kept: deque[_Example] = deque()
+        for example in self.pending:
+            if not example.weight:
+                if example.begun_from == example.begun_to:
+                    continue
+                too_many -= 1
+                if too_many >= 0:
+                    continue
+            kept.append(example)
+        self.pending = kept
+
     def _learn(self, example: _Example) -> None:
         failed_after_ms = self._next_after(self.failures, example)
         too_late = failed_after_ms <= self.NEAREST_MS
         confirmed = self._next_after(self.confirmations, example) <= self.HORIZON_MS
         happened = not too_late and (confirmed or failed_after_ms <= self.HORIZON_MS)
-        self.announcements.verdict(example.begun, happened)
-        if too_late:
+        self.announcements.verdict((example.begun_from, example.begun_to), happened)
+        if too_late or not example.weight:
             return
         p = example.probability
         self.loss -= example.weight * math.log(p if happened else 1 - p)
@@ -187,10 +216,10 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
         middle = self.BINS // 2
         place = min(self.BINS - 1, max(0, round(middle + 4 * math.log(p / (1 - p)))))
         self.bins[place][happened] += example.weight
-        self.model.learn(example.values, happened, self.STORY * example.weight)
+        self.model.learn(np.frombuffer(example.values), happened, self.STORY * example.weight)
 
     def _next_after(self, known: Mapping[Key, list[int]], example: _Example) -> int:
-        times = known.get(example.key, ())
+        times = known.get((example.device_id, example.subsystem), ())
         place = bisect_right(times, example.at_ms)
         return times[place] - example.at_ms if place < len(times) else self.HORIZON_MS + 1
 

@@ -1,8 +1,8 @@
 """Fault rules: what the fault events of a device say at once, by the catalogue's severities."""
 
 import math
-from collections import deque
-from typing import Literal
+from sys import intern
+from typing import Any, Literal
 
 import msgspec
 from river import base
@@ -30,7 +30,7 @@ class RuleJudgement(msgspec.Struct, frozen=True):
 
 
 class _Subsystem(msgspec.Struct):
-    recent: deque[tuple[int, str]]
+    recent: list[tuple[int, str]]
     """(time, code) of warnings and worse, oldest first, of the last 24 h."""
     usual: float
     """Warnings a day, learned while no rule holds."""
@@ -57,7 +57,7 @@ class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
     was `restored` (booted after its repair), however quiet it is.
 
     * Range: score 1.0 (holds) or 0.0 (cleared). Warm-up: none.
-    * Memory: at most KEPT faults a subsystem, about 8 kB.
+    * Memory: at most KEPT faults a subsystem, about 8 kB; of a usual day none to three.
     * Source: repeat and burst rules of service desks; the count comes from the tail of the Poisson distribution.
 
     >>> rules = FaultRules()
@@ -78,8 +78,20 @@ class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
     MEMORY_DAYS = 30.0
     """Time constant of the usual rate."""
 
+    __slots__ = ("subsystems",)
+
     def __init__(self) -> None:
         self.subsystems: dict[str, _Subsystem] = {}
+
+    def __getstate__(self) -> list[tuple[Any, ...]]:
+        """Plain values: a state is written for each device at each cut."""
+        return [(name, *msgspec.structs.astuple(each)) for name, each in self.subsystems.items()]
+
+    def __setstate__(self, state: list[tuple[Any, ...]]) -> None:
+        self.subsystems = {
+            intern(name): _Subsystem([(at_ms, intern(code)) for at_ms, code in recent], *rest)
+            for name, recent, *rest in state
+        }
 
     def fault(
         self, ts_ms: int, code: str, severity: Severity, subsystem: str, stops_device: bool = False
@@ -89,9 +101,10 @@ class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
             return None
         state = self.subsystems.get(subsystem)
         if state is None:
-            state = self.subsystems[subsystem] = _Subsystem(deque(maxlen=self.KEPT), self.USUAL, ts_ms)
+            state = self.subsystems[subsystem] = _Subsystem([], self.USUAL, ts_ms)
         self._learn(state, ts_ms)
         state.recent.append((ts_ms, code))
+        del state.recent[: -self.KEPT]
         found = self._rule(state, code, severity)
         if found == "cleared" and state.onset_ms < 0:
             return None
@@ -128,7 +141,7 @@ class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
 
     def _learn(self, state: _Subsystem, ts_ms: int) -> None:
         while state.recent and state.recent[0][0] <= ts_ms - DAY_MS:
-            state.recent.popleft()
+            del state.recent[0]
         elapsed_days = max(0, ts_ms - state.learned_ms) / DAY_MS
         state.learned_ms = max(state.learned_ms, ts_ms)
         state.usual *= math.exp(-elapsed_days / self.MEMORY_DAYS)

@@ -2,8 +2,9 @@
 
 import math
 from array import array
+from sys import intern
+from typing import Any
 
-import msgspec
 from river import base
 
 VERSION = "subsystem_health/1"
@@ -33,20 +34,13 @@ _CODE_DAYS = (0.25, 1.0, 3.0, 7.0)
 _SEVERITY_WEIGHT = {"warning": 1.0, "error": 2.0, "critical": 3.0}
 
 
-class _Gauge(msgspec.Struct):
-    week: "array[float]"
-    """Usual level by hour of the week; NaN where never seen."""
-    visits: int = 0
-    day: float = math.nan
-    """Mean of about a day and of about three days of deviations from the usual level."""
-    days3: float = 0.0
-    noise: float = 0.0
-    """Usual square of an hour's deviation, of a day's mean deviation, and the present square of an hour's."""
-    slow_noise: float = 0.0
-    now_noise: float = 0.0
-    off: int = 0
-    """Hours in a row that the level was unusual."""
-    last_ms: int = 0
+_VISITS, _DAY, _DAYS3, _NOISE, _SLOW_NOISE, _NOW_NOISE, _OFF, _LAST_MS = range(8)
+"""Numbers of a gauge: windows seen; mean of about a day and of about three days of deviations from the usual level;
+usual square of an hour's deviation, of a day's mean deviation, and the present square of an hour's; hours in a row that
+the level was unusual; end of the last window."""
+_NUMBERS = 8
+_NEW_WEEK = array("f", [math.nan] * WEEK_HOURS)
+_NEW_NUMBERS = array("d", [0.0, math.nan] + [0.0] * 6)
 
 
 class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no types
@@ -60,7 +54,7 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
     * Range: counts as log(1 + n), z within +-Z_LIMIT taken to its absolute value, ages in years on a log scale;
       all features are finite and of the order of 1.
     * Warm-up: WARM_HOURS windows a gauge; its features are 0 until then.
-    * Memory: 168 floats and 10 numbers a gauge, 5 numbers for faults: about 2 kB a gauge.
+    * Memory: 168 single and 8 double floats a gauge, 6 numbers for faults: about 800 bytes a gauge.
     * Source: exponentially weighted control charts, Roberts (1959), Technometrics 1(3).
 
     >>> health = SubsystemHealth()
@@ -81,11 +75,27 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
     """Ten days: longer than any precursor, shorter than it would take to be blind for good."""
     Z_LIMIT = 12.0
 
+    __slots__ = ("codes", "codes_ms", "gauges", "numbers", "restored_ms", "weeks")
+
     def __init__(self) -> None:
         self.codes = [0.0] * len(_CODE_DAYS)
         self.codes_ms = 0
-        self.gauges: dict[str, _Gauge] = {}
+        self.gauges: tuple[str, ...] = ()
+        self.weeks: array[float] = array("f")
+        """Usual level by hour of the week, gauge after gauge; NaN where never seen. Single precision is more than any
+        sensor's."""
+        self.numbers: array[float] = array("d")
+        """`_NUMBERS` of each gauge."""
         self.restored_ms = -1
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        """Numbers as bytes: a state is written for each subsystem at each cut."""
+        return self.codes, self.codes_ms, self.restored_ms, self.gauges, self.weeks.tobytes(), self.numbers.tobytes()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.codes, self.codes_ms, self.restored_ms, gauges, weeks, numbers = state
+        self.gauges = tuple(map(intern, gauges))
+        self.weeks, self.numbers = array("f", weeks)[:], array("d", numbers)[:]  # [:]: no room to grow
 
     def fault(self, ts_ms: int, severity: str) -> None:
         """A fault of this subsystem; `info` does not count."""
@@ -98,48 +108,51 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
         """A closed hourly window of one of the subsystem's gauges: mean of `count` readings, at least one."""
         if count <= 0:
             return
-        gauge = self.gauges.get(metric)
-        if gauge is None:
-            gauge = self.gauges[metric] = _Gauge(array("d", [math.nan]) * WEEK_HOURS)
+        place = self._place_of(metric)
+        gauge, week = place * _NUMBERS, place * WEEK_HOURS
+        numbers, weeks = self.numbers, self.weeks
         hour = (end_ms - 1) // HOUR_MS % WEEK_HOURS
-        usual = gauge.week[hour]
-        if usual != usual:
-            usual = self._first_guess(gauge.week, hour, mean)
+        known = weeks[week + hour]
+        usual = known if known == known else self._first_guess(week, hour, mean)
         deviation = mean - usual
-        gauge.visits += 1
-        if gauge.visits <= 24:
-            gauge.week[hour] = mean
+        visits = numbers[gauge] = numbers[gauge] + 1
+        if visits <= 24:
+            weeks[week + hour] = mean
             return
-        if gauge.day != gauge.day:
-            gauge.day = gauge.days3 = deviation
-            gauge.noise = gauge.slow_noise = gauge.now_noise = deviation * deviation
-        limit = 4 * math.sqrt(gauge.noise) + 1e-12
+        _, day, days3, noise, slow_noise, now_noise, off, _ = numbers[gauge : gauge + _NUMBERS]
+        if day != day:
+            day = days3 = deviation
+            noise = slow_noise = now_noise = deviation * deviation
+        limit = 4 * math.sqrt(noise) + 1e-12
         clipped = max(-limit, min(limit, deviation))
-        gauge.day += (deviation - gauge.day) / 18
-        gauge.days3 += (deviation - gauge.days3) / 54
-        gauge.now_noise += ((deviation - gauge.day) ** 2 - gauge.now_noise) / 18
-        gauge.last_ms = end_ms
-        unusual = gauge.visits > self.WARM_HOURS and abs(self._z(gauge, gauge.day)) > self.FREEZE_Z
-        gauge.off = gauge.off + 1 if unusual else 0
-        if unusual and gauge.off < self.FREEZE_HOURS:
-            if gauge.week[hour] != gauge.week[hour]:
-                gauge.week[hour] = usual
-            return
-        rate = max(1 / gauge.visits, 1 / 240)
-        gauge.noise += rate * (clipped * clipped - gauge.noise)
-        gauge.slow_noise += rate * (gauge.day * gauge.day - gauge.slow_noise)
-        gauge.week[hour] = usual + max(self.LEARN, WEEK_HOURS / (gauge.visits + WEEK_HOURS)) * deviation
+        day += (deviation - day) / 18
+        days3 += (deviation - days3) / 54
+        now_noise += ((deviation - day) ** 2 - now_noise) / 18
+        unusual = visits > self.WARM_HOURS and abs(self._z(day, slow_noise, noise)) > self.FREEZE_Z
+        off = off + 1 if unusual else 0
+        if unusual and off < self.FREEZE_HOURS:
+            if known != known:
+                weeks[week + hour] = usual
+        else:
+            rate = max(1 / visits, 1 / 240)
+            noise += rate * (clipped * clipped - noise)
+            slow_noise += rate * (day * day - slow_noise)
+            weeks[week + hour] = usual + max(self.LEARN, WEEK_HOURS / (visits + WEEK_HOURS)) * deviation
+        numbers[gauge : gauge + _NUMBERS] = array(
+            "d", (visits, day, days3, noise, slow_noise, now_noise, off, end_ms)
+        )
 
     def restored(self, at_ms: int) -> None:
         """The subsystem was repaired: what led to the failure is over, what is usual stays."""
         self.restored_ms = at_ms
         self.codes = [0.0] * len(_CODE_DAYS)
         self.codes_ms = at_ms
-        for gauge in self.gauges.values():
-            gauge.off = 0
-            if gauge.day == gauge.day:
-                gauge.day = gauge.days3 = 0.0
-                gauge.now_noise = gauge.noise
+        numbers = self.numbers
+        for gauge in range(0, len(numbers), _NUMBERS):
+            numbers[gauge + _OFF] = 0
+            if numbers[gauge + _DAY] == numbers[gauge + _DAY]:
+                numbers[gauge + _DAY] = numbers[gauge + _DAYS3] = 0.0
+                numbers[gauge + _NOW_NOISE] = numbers[gauge + _NOISE]
 
     def features(self, at_ms: int, device_age_ms: int, since_service_ms: int) -> dict[str, float]:
         """Features as of `at_ms`, in the order of `FEATURES`."""
@@ -147,16 +160,17 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
         codes = [math.log1p(count) for count in self.codes]
         level = level3 = slope = spread = 0.0
         quiet = 0
-        for gauge in self.gauges.values():
-            if gauge.visits <= self.WARM_HOURS:
+        for gauge in range(0, len(self.numbers), _NUMBERS):
+            visits, day, days3, noise, slow_noise, now_noise, _, last_ms = self.numbers[gauge : gauge + _NUMBERS]
+            if visits <= self.WARM_HOURS:
                 continue
-            if at_ms - gauge.last_ms > DAY_MS:
+            if at_ms - last_ms > DAY_MS:
                 quiet += 1
                 continue
-            level = max(level, abs(self._z(gauge, gauge.day)))
-            level3 = max(level3, abs(self._z(gauge, gauge.days3)))
-            slope = max(slope, abs(self._z(gauge, gauge.day - gauge.days3)))
-            spread = max(spread, math.log1p(gauge.now_noise / (gauge.noise + 1e-18)) - math.log(2))
+            level = max(level, abs(self._z(day, slow_noise, noise)))
+            level3 = max(level3, abs(self._z(days3, slow_noise, noise)))
+            slope = max(slope, abs(self._z(day - days3, slow_noise, noise)))
+            spread = max(spread, math.log1p(now_noise / (noise + 1e-18)) - math.log(2))
         fresh = math.exp(-(at_ms - self.restored_ms) / (14 * DAY_MS)) if self.restored_ms >= 0 else 0.0
         values = (
             *codes,
@@ -182,14 +196,20 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
             ]
             self.codes_ms = now_ms
 
-    def _z(self, gauge: _Gauge, deviation: float) -> float:
-        scale = math.sqrt(max(gauge.slow_noise, gauge.noise / 36)) + 1e-9
+    def _place_of(self, metric: str) -> int:
+        if metric not in self.gauges:
+            self.gauges = (*self.gauges, metric)
+            self.weeks += _NEW_WEEK
+            self.numbers += _NEW_NUMBERS
+        return self.gauges.index(metric)
+
+    def _z(self, deviation: float, slow_noise: float, noise: float) -> float:
+        scale = math.sqrt(max(slow_noise, noise / 36)) + 1e-9
         return max(-self.Z_LIMIT, min(self.Z_LIMIT, deviation / scale))
 
-    @staticmethod
-    def _first_guess(week: "array[float]", hour: int, mean: float) -> float:
+    def _first_guess(self, week: int, hour: int, mean: float) -> float:
         for days_before in range(1, 7):
-            usual = week[(hour - 24 * days_before) % WEEK_HOURS]
+            usual = self.weeks[week + (hour - 24 * days_before) % WEEK_HOURS]
             if usual == usual:
                 return usual
         return mean

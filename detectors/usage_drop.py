@@ -1,6 +1,6 @@
 """Usage drop: is a device used less than is usual for it, since when, by how much, how certainly."""
 
-from collections import deque
+from array import array
 from itertools import accumulate, islice
 from math import log
 from typing import Any
@@ -28,13 +28,10 @@ class UsageJudgement(msgspec.Struct, frozen=True):
     since_ms: int
 
 
-class _Day(msgspec.Struct):
-    from_ms: int
-    total: float
-    mean: float
-    """Usual for the hours that could be judged."""
-    ratios: tuple[float, ...]
-    """Nats by which the day speaks for each of the falls and against usual."""
+_TOTAL, _MEAN, _RATIOS = 1, 2, 3
+"""Columns of a recent day behind its beginning in ms: usage, what is usual for the hours that could be judged, and the
+nats by which the day speaks for each of the falls and against usual."""
+_COLUMNS = _RATIOS + 4
 
 
 class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
@@ -54,7 +51,7 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
 
     * Range: belief in [0, 1], 0.5 is its own word for "down"; it changes when the first window of a new day comes.
     * Warm-up: LEARNING_DAYS of judged days; the belief is 0 until then.
-    * Memory: 168 hour counts and exposures, 7 weekday shares, at most LAGS + GIVE_UP_DAYS days: about 8 kB.
+    * Memory: 168 hour counts and exposures, 7 weekday shares, at most LAGS + GIVE_UP_DAYS days: about 4 kB.
     * Source: Lorden (1971), Procedures for reacting to a change in distribution, Ann. Math. Statist. 42(6); clipped
       scores after Huber (1965), A robust version of the probability ratio test, Ann. Math. Statist. 36(6).
 
@@ -96,22 +93,56 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
     SHRINK = 30.0
     """Events after which a weekday's own hours weigh as much as the hours of all days."""
 
+    __slots__ = (
+        "adjusted",
+        "day",
+        "days",
+        "days_down",
+        "excess",
+        "fed",
+        "hours",
+        "judgement",
+        "level",
+        "recent",
+        "seen",
+        "shares",
+        "squares",
+        "total",
+        "weekdays",
+    )
+
     def __init__(self) -> None:
         self.days = 0
         self.level: float | None = None
         self.excess = self.squares = 1.0
-        self.weekdays = [1.0] * 7
-        self.hours = [0.0] * 168
-        self.seen = [0.0] * 168
-        self.shares: dict[int, list[float]] = {}
-        self.recent: deque[_Day] = deque(maxlen=self.LAGS)
-        self.adjusted: deque[float] = deque(maxlen=self.GIVE_UP_DAYS)
+        self.weekdays = array("d", [1.0]) * 7
+        self.hours = array("f", bytes(4 * 168))
+        self.seen = array("f", bytes(4 * 168))
+        self.shares: dict[int, array[float]] = {}
+        self.recent: array[float] = array("d")
+        """The last LAGS days, oldest first, `_COLUMNS` numbers each."""
+        self.adjusted: array[float] = array("d")
         self.days_down = 0
         self.day = -1
         self.total = 0.0
-        self.fed: list[tuple[int, float]] = []
+        self.fed: array[float] = array("d")
+        """Hour of the day and exposure of each window of the day that is not closed."""
         self.judgement = UsageJudgement(0.0, 0.0, 0.0, 0.0, 0)
         """The last judgement."""
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        """Numbers as bytes: a state is written for each device at each cut."""
+        arrays = (self.hours, self.seen, self.weekdays, self.recent, self.adjusted, self.fed)
+        single = (self.days, self.level, self.excess, self.squares, self.days_down, self.day, self.total)
+        shares = {weekday: each.tobytes() for weekday, each in self.shares.items()}
+        return *single, msgspec.structs.astuple(self.judgement), shares, *(each.tobytes() for each in arrays)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.days, self.level, self.excess, self.squares, self.days_down, self.day, self.total = state[:7]
+        self.judgement = UsageJudgement(*state[7])
+        self.shares = {weekday: array("d", each) for weekday, each in state[8].items()}
+        arrays = (array(code, each)[:] for code, each in zip("ffdddd", state[9:], strict=True))  # [:]: no room to grow
+        self.hours, self.seen, self.weekdays, self.recent, self.adjusted, self.fed = arrays
 
     def update(self, at_ms: int, count: float, exposure: float = 1.0) -> UsageJudgement:
         """Take in the judged window that ends at `at_ms`; windows that cannot be judged are not fed.
@@ -128,9 +159,9 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
                 self._close_day()
             self.day = day
             self.total = 0.0
-            self.fed = []
+            self.fed = array("d")
         self.total += count
-        self.fed.append((hour_of_day, exposure))
+        self.fed.extend((hour_of_day, exposure))
         slot = (day + _MONDAY) % 7 * 24 + hour_of_day
         self.hours[slot] += count
         self.seen[slot] += exposure
@@ -147,13 +178,13 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
         weekday = (day + _MONDAY) % 7
         return (self.level or 0.0) * self.weekdays[weekday] * self._shares(weekday)[hour_of_day]
 
-    def _shares(self, weekday: int) -> list[float]:
+    def _shares(self, weekday: int) -> "array[float]":
         """Shares of the hours in a day's usage: the weekday's own, drawn towards those of all days; their sum is 1."""
         if weekday not in self.shares:
             self.shares[weekday] = self._new_shares(weekday)
         return self.shares[weekday]
 
-    def _new_shares(self, weekday: int) -> list[float]:
+    def _new_shares(self, weekday: int) -> "array[float]":
         first = weekday * 24
         shrink = self.SHRINK / max(self.level or 0.0, self.LEAST_MEAN)
         rates = []
@@ -162,13 +193,14 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
             pooled = self.weekdays[weekday] * sum(self.hours[hour::24]) / seen if seen else 0.0
             rates.append((self.hours[first + hour] + shrink * pooled) / (self.seen[first + hour] + shrink))
         total = sum(rates)
-        return [rate / total for rate in rates] if total > 0 else [1.0 / 24] * 24
+        return array("d", [rate / total for rate in rates] if total > 0 else [1.0 / 24] * 24)
 
     def _close_day(self) -> None:
         weekday = (self.day + _MONDAY) % 7
         self.shares.clear()
         shares = self._shares(weekday)
-        covered = min(1.0, sum(shares[hour] * exposure for hour, exposure in self.fed))
+        fed = zip(self.fed[::2], self.fed[1::2], strict=True)
+        covered = min(1.0, sum(shares[int(hour)] * exposure for hour, exposure in fed))
         if covered < 1e-6:
             return
         self.days += 1
@@ -178,13 +210,15 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
         if self.days > 7:
             adjusted = min(adjusted, self.MOST * max(self.level, self.LEAST_MEAN))
         mean = max(self.level * self.weekdays[weekday], self.LEAST_MEAN) * covered
-        self.recent.append(_Day(self.day * DAY_MS, self.total, mean, self._ratios(mean)))
+        self.recent.extend((self.day * DAY_MS, self.total, mean, *self._ratios(mean)))
+        del self.recent[: -self.LAGS * _COLUMNS]
         self.adjusted.append(adjusted)
+        del self.adjusted[: -self.GIVE_UP_DAYS]
         belief = self._evidence()
         self.days_down = self.days_down + 1 if belief >= 0.5 else 0
         if self.days_down > self.GIVE_UP_DAYS:
             self.level = sum(self.adjusted) / len(self.adjusted)
-            self.recent.clear()
+            self.recent = array("d")
             self.days_down, belief = 0, 0.0
         self._judge(belief)
         if belief < self.SUSPECT:
@@ -202,7 +236,8 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
         if self.days <= self.LEARNING_DAYS:
             return 0.0
         best = 0.0
-        for ratios in zip(*(day.ratios for day in reversed(self.recent)), strict=True):
+        for column in range(_RATIOS, _COLUMNS):
+            ratios = reversed(self.recent[column::_COLUMNS])
             best = max(best, *islice(accumulate(ratios), self.SHORTEST - 1, None), 0.0)
         belief = min(1.0, best / (2 * self.LIMIT))
         return 0.5 if self.judgement.belief >= 0.5 and self.HOLD <= belief < 0.5 else belief
@@ -211,20 +246,21 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
         """How many of the recent days belong to the fall: those with the greatest Poisson ratio for a free fall."""
         best, days = 0.0, 7
         expected = observed = 0.0
-        for number, day in enumerate(reversed(self.recent), 1):
-            expected += day.mean
-            observed += day.total
+        means, totals = self.recent[_MEAN::_COLUMNS], self.recent[_TOTAL::_COLUMNS]
+        for number, (mean, total) in enumerate(zip(reversed(means), reversed(totals), strict=True), 1):
+            expected += mean
+            observed += total
             ratio = expected - observed + (observed * log(observed / expected) if observed else 0.0)
             if number >= self.SHORTEST and observed < expected and ratio > best:
                 best, days = ratio, number
         return days
 
     def _judge(self, belief: float) -> None:
-        days = list(self.recent)[-self._onset() if belief > 0 else -7 :]
-        expected = sum(day.mean for day in days)
-        observed = sum(day.total for day in days)
+        days = self.recent[-_COLUMNS * (self._onset() if belief > 0 else 7) :]
+        expected = sum(days[_MEAN::_COLUMNS])
+        observed = sum(days[_TOTAL::_COLUMNS])
         drop_pct = max(0.0, 100 * (1 - observed / expected)) if expected > 0 else 0.0
-        since_ms = days[0].from_ms if days else self.day * DAY_MS
+        since_ms = int(days[0]) if days else self.day * DAY_MS
         self.judgement = UsageJudgement(expected, observed, belief, drop_pct, since_ms)
 
     def _learn(self, weekday: int, covered: float, mean: float, adjusted: float) -> None:
@@ -244,7 +280,7 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
             rate = max(self.SHARE_RATE, 1 / (visits + self.SHARE_SHRINK / max(self.level, self.LEAST_MEAN)))
             self.weekdays[weekday] += covered * rate * (share - self.weekdays[weekday])
             average = sum(self.weekdays) / 7
-            self.weekdays = [max(each / average, 0.02) for each in self.weekdays]
+            self.weekdays = array("d", [max(each / average, 0.02) for each in self.weekdays])
 
 
 def finding(

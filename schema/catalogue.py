@@ -15,6 +15,9 @@ import msgspec
 
 from schema.findings import Severity
 
+MOST_STEPS = 2**53
+"""Below that every whole number of steps is a floating-point number too."""
+
 
 class CatalogueError(ValueError):
     """A catalogue file that cannot be used; the message names file and field."""
@@ -163,6 +166,8 @@ def _problems(model: DeviceModel) -> Iterable[str]:
         exponent = math.log10(metric.resolution) if metric.resolution > 0 else math.nan
         if not (exponent <= 0 and math.isclose(exponent, round(exponent), abs_tol=1e-9)):
             yield f"metrics.{name}: resolution must be a power of ten, at most 1"
+        elif max(abs(metric.min), abs(metric.max)) / metric.resolution >= MOST_STEPS:
+            yield f"metrics.{name}: min and max must be less than 2^53 steps of the resolution away from 0"
         if metric.wrap is not None and metric.kind != "counter":
             yield f"metrics.{name}: only a counter wraps"
     for code, fault in model.faults.items():

@@ -17,9 +17,9 @@ class Finding(msgspec.Struct, frozen=True):
     """
 
     detector: str
-    """`usage_drop`, `failure_risk`, `silence` or `fault_rule`."""
+    """`usage_drop`, `failure_risk`, `silence` or `fault_rule`; `flood` or `broker_drops` of what bridges notice."""
     device_id: str
-    """The device; for `site_offline` the empty string."""
+    """The device; for `site_offline` the empty string, for `broker_drops` so are site and customer."""
     site_id: str
     customer_id: str
     subsystem: str

@@ -1,8 +1,11 @@
 """The shapes that devices send over MQTT and the decoded message that travels through the log."""
 
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, Self, overload
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 MessageKind = Literal["telemetry", "birth", "will"]
 MESSAGE_KINDS: tuple[MessageKind, ...] = ("telemetry", "birth", "will")
@@ -47,6 +50,52 @@ class Reading(msgspec.Struct, frozen=True, array_like=True, order=True):
     """The value in whole steps of the metric's resolution, so that sums are exact."""
 
 
+class Readings(Sequence[Reading]):
+    """Readings of one message in columns; to whoever asks one by one they are a tuple of `Reading`.
+
+    `rows` (R, 3) of int64 are time in ms, number of the metric in `names`, and value in steps.
+    """
+
+    __slots__ = ("names", "rows")
+
+    def __init__(self, names: tuple[str, ...], rows: npt.NDArray[np.int64]) -> None:
+        self.names = names
+        self.rows = rows
+
+    @classmethod
+    def of(cls, readings: Iterable[tuple[int, str, int]]) -> Self:
+        """Take (time, metric, steps) in the order given; `Reading` does as well."""
+        number: dict[str, int] = {}
+        rows = [(ts_ms, number.setdefault(metric, len(number)), n) for ts_ms, metric, n in map(_fields, readings)]
+        return cls(tuple(number), np.array(rows, np.int64).reshape(-1, 3))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Reading]:
+        return (Reading(ts_ms, self.names[number], n) for ts_ms, number, n in self.rows.tolist())
+
+    @overload
+    def __getitem__(self, index: int) -> Reading: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Reading, ...]: ...
+    def __getitem__(self, index: int | slice) -> Reading | tuple[Reading, ...]:
+        return tuple(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Readings | tuple) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+def _fields(reading: Any) -> tuple[int, str, int]:
+    return (reading.ts_ms, reading.metric, reading.n) if isinstance(reading, Reading) else reading
+
+
 class Fault(msgspec.Struct, frozen=True, array_like=True, order=True):
     """One validated fault event, completed from the catalogue."""
 
@@ -68,7 +117,7 @@ class Message(msgspec.Struct, frozen=True):
     sent_ms: int
     receive_ms: int
     """When the bridge received it; in simulated time the clock that came before it."""
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[Reading, ...] | Readings = ()
     faults: tuple[Fault, ...] = ()
 
 

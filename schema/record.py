@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from schema.commands import Command
-from schema.messages import MESSAGE_KINDS, Fault, Message, Reading, Refused
+from schema.messages import MESSAGE_KINDS, Fault, Message, Reading, Readings, Refused
+from schema.notices import Notice
 from schema.registry import RegistryEntry
 
 VERSION = 1
 MAGIC = b"WW"
-KINDS = ("telemetry", "tick", "command", "registry", "refused")
+KINDS = ("telemetry", "tick", "command", "registry", "refused", "notice")
 
 HEADER_DTYPE = np.dtype(
     [
@@ -108,7 +109,14 @@ class TelemetryRecord:
             first_reading, first_fault = last_reading, last_fault
 
 
-Record = TelemetryRecord | Tick | tuple[Command, ...] | tuple[RegistryEntry, ...] | tuple[Refused, ...]
+Record = (
+    TelemetryRecord
+    | Tick
+    | tuple[Command, ...]
+    | tuple[RegistryEntry, ...]
+    | tuple[Refused, ...]
+    | tuple[Notice, ...]
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _strings_decoder = msgspec.msgpack.Decoder(tuple[str, ...])
@@ -116,6 +124,7 @@ _tick_decoder = msgspec.msgpack.Decoder(Tick)
 _commands_decoder = msgspec.msgpack.Decoder(tuple[Command, ...])
 _registry_decoder = msgspec.msgpack.Decoder(tuple[RegistryEntry, ...])
 _refused_decoder = msgspec.msgpack.Decoder(tuple[Refused, ...])
+_notices_decoder = msgspec.msgpack.Decoder(tuple[Notice, ...])
 
 
 class _Strings(dict[str, int]):
@@ -142,11 +151,7 @@ def encode_telemetry(messages: Sequence[Message], *, source: str, receive_ms: in
         )
         for m in messages
     ]
-    in_order = [reading for m in messages for reading in m.readings]
-    readings = np.empty(len(in_order), READING_DTYPE)
-    readings["ts_ms"] = [reading.ts_ms for reading in in_order]  # by columns: half the time of rows
-    readings["n"] = [reading.n for reading in in_order]
-    readings["metric"] = [strings[reading.metric] for reading in in_order]
+    readings = _reading_rows([m.readings for m in messages], strings)
     faults = np.array(
         [
             (f.ts_ms, strings[f.code], strings[f.severity], strings[f.subsystem], strings[f.text])
@@ -171,6 +176,28 @@ def encode_telemetry(messages: Sequence[Message], *, source: str, receive_ms: in
     )
 
 
+def _reading_rows(
+    of_messages: Sequence[tuple[Reading, ...] | Readings], strings: dict[str, int]
+) -> npt.NDArray[np.void]:
+    """Put the readings of messages into one array of READING_DTYPE, metrics as numbers in `strings`."""
+    parts = [each if isinstance(each, Readings) else Readings.of(each) for each in of_messages]  # type: ignore[arg-type]
+    begin: dict[tuple[str, ...], int] = {}
+    names: list[str] = []
+    for part in parts:
+        if part.names not in begin:
+            begin[part.names] = len(names)
+            names += part.names
+    rows = np.concatenate([np.empty((0, 3), np.int64), *(part.rows for part in parts)])
+    first = np.array([begin[part.names] for part in parts], np.int64)
+    named = rows[:, 1] + np.repeat(first, [len(part) for part in parts])
+    number = np.zeros(len(names), np.uint32)
+    for each in np.flatnonzero(np.bincount(named)).tolist():
+        number[each] = strings[names[each]]
+    readings = np.empty(len(rows), READING_DTYPE)
+    readings["ts_ms"], readings["n"], readings["metric"] = rows[:, 0], rows[:, 2], number[named]
+    return readings
+
+
 def encode_tick(tick: Tick) -> bytes:
     """Encode one tick of time."""
     return _frame("tick", tick.source, _encoder.encode(tick), receive_ms=tick.at_ms)
@@ -191,6 +218,33 @@ def encode_refused(refused: Iterable[Refused], *, source: str, receive_ms: int) 
     return _frame("refused", source, _encoder.encode(tuple(refused)), receive_ms=receive_ms)
 
 
+def encode_notices(notices: Iterable[Notice], *, source: str, receive_ms: int) -> bytes:
+    """Encode what a bridge has noticed."""
+    return _frame("notice", source, _encoder.encode(tuple(notices)), receive_ms=receive_ms)
+
+
+def received_anew(value: bytes, receive_ms: int) -> bytes:
+    """Return a telemetry record as if it had been received at `receive_ms`.
+
+    Raises:
+        CorruptRecordError: it is no telemetry record, or damaged.
+    """
+    header, source, body = _open(value)
+    if KINDS[header["kind"]] != "telemetry":
+        raise CorruptRecordError("no telemetry record")
+    changed = bytearray(body)
+    messages = np.frombuffer(changed, MESSAGE_DTYPE, int(header["messages"]), int(header["strings_bytes"]))
+    messages["receive_ms"] = receive_ms
+    counts = {name: int(header[name]) for name in ("messages", "readings", "faults", "strings_bytes")}
+    times = {name: int(header[name]) for name in ("min_ms", "max_ms")}
+    return _frame("telemetry", source, bytes(changed), receive_ms=receive_ms, **counts, **times)
+
+
+def is_tick(value: bytes) -> bool:
+    """Tell whether a record is a tick, by its header alone."""
+    return value[:2] == MAGIC and len(value) > 3 and value[3] == KINDS.index("tick")
+
+
 def decode(value: bytes) -> Record:
     """Decode one record.
 
@@ -208,8 +262,10 @@ def decode(value: bytes) -> Record:
                 return _commands_decoder.decode(body)
             case "registry":
                 return _registry_decoder.decode(body)
-            case _:
+            case "refused":
                 return _refused_decoder.decode(body)
+            case _:
+                return _notices_decoder.decode(body)
     except (msgspec.MsgspecError, ValueError, IndexError, UnicodeDecodeError) as error:
         raise CorruptRecordError(f"the body does not fit its header: {error}") from error
 

@@ -298,6 +298,17 @@ class ModelMetricRow(Row):
     value: float
 
 
+class NoticedRow(Row):
+    """How often a partition noticed something within the hour from `at`, of its own time."""
+
+    TABLE = "noticed"
+    KEY = ("partition", "at", "what")
+    partition: int
+    at: int
+    what: str
+    count: int
+
+
 class QuarantineRow(Row):
     """A refused message."""
 

@@ -10,6 +10,12 @@ TELEMETRY = "telemetry"
 """Log topic with one ordered sequence a partition: messages, ticks, commands, registry."""
 REFUSED = "refused"
 """Log topic with one partition: what could not be understood, with the reason and the bytes."""
+OVERFLOW = "overflow"
+"""Log topic with one partition: a device's messages beyond its quota, until they are admitted again."""
+
+WRITTEN_TOPIC = f"{MQTT_ROOT}/_bridge/written"
+"""MQTT topic on which bridges tell each other what they have written."""
+ALIVE_TOPICS = f"{MQTT_ROOT}/_bridge/+/alive"
 
 
 def telemetry_topic(device_id: str) -> str:
@@ -25,6 +31,16 @@ def state_topic(device_id: str) -> str:
 def confirmed_topic(device_id: str) -> str:
     """MQTT topic on which the engine says `{"boot", "seq"}`: everything up to there is in the log."""
     return f"{MQTT_ROOT}/{device_id}/confirmed"
+
+
+def alive_topic(source: str) -> str:
+    """MQTT topic of a bridge's retained heartbeat."""
+    return f"{MQTT_ROOT}/_bridge/{source}/alive"
+
+
+def mark_topic(source: str) -> str:
+    """MQTT topic on which a bridge's session sends itself a mark."""
+    return f"{MQTT_ROOT}/_bridge/{source}/mark"
 
 
 def partition_of(customer_id: str, partitions: int) -> int:

@@ -3,6 +3,7 @@
 Pickles cannot be: equal River models pickle to other bytes after one load, and shared references show.
 """
 
+from array import array
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,8 @@ def canonical(value: Any) -> Any:
     Objects become their class name and attributes, mappings sorted pairs, sets sorted lists.
     """
     match value:
+        case float() if value != value:
+            return "NaN"  # equal to itself
         case None | bool() | int() | float() | str() | bytes():
             return value
         case np.generic():
@@ -25,7 +28,7 @@ def canonical(value: Any) -> Any:
             return value.tolist()
         case Mapping():
             return sorted(([canonical(key), canonical(item)] for key, item in value.items()), key=repr)
-        case list() | tuple() | deque():
+        case list() | tuple() | deque() | array():
             return [canonical(item) for item in value]
         case set() | frozenset():
             return sorted((canonical(item) for item in value), key=repr)

@@ -7,7 +7,7 @@ columns already. Format: https://www.postgresql.org/docs/current/sql-copy.html#i
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import compiled
+from schema.compiled import compiled
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
@@ -36,6 +36,10 @@ class TextTable:
             self._bytes += text.encode()
             self._ends.append(len(self._bytes))
         return known
+
+    def text(self, number: int) -> str:
+        """Return the text that has a number."""
+        return self._bytes[self._ends[number] : self._ends[number + 1]].decode()
 
     def arrays(self) -> tuple[npt.NDArray[np.uint8], Integers]:
         """Return the bytes of all texts (B,) and the ends (T + 1,): text i is [ends[i], ends[i + 1])."""

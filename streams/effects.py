@@ -1,5 +1,6 @@
 """What a group of records leads to, gathered in memory until one transaction writes it."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -35,6 +36,10 @@ class Effects:
     filled: int = 0
     rows: dict[tuple[str, ...], Row] = field(default_factory=dict)
     registry_changed: bool = False
+    found: Counter[str] = field(default_factory=Counter)
+    """Judgements by detector; only counted."""
+    repeated: int = 0
+    """Messages that had come before; only counted."""
 
     def room(self, readings: int, slots: int) -> None:
         """Make room for what one message can close."""
@@ -58,5 +63,7 @@ class Effects:
         self.readings.clear()
         self.faults.clear()
         self.rows.clear()
+        self.found.clear()
+        self.repeated = 0
         self.filled = 0
         self.registry_changed = False

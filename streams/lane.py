@@ -13,12 +13,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from streams.processor import LogRecord, Processor
 
 GROUP = 32
 WAITING = 2 * GROUP
 FRUITLESS_SEEKS = 5
+LOOK_AFTER_S = 1.0
+"""An idle lane has its processor look at the database so often."""
 
 logger = logging.getLogger(__name__)
 
@@ -27,21 +30,48 @@ class OffsetsMissing(Exception):
     """The log has records beyond the expected offset, but not that one, however often it is asked for."""
 
 
+@dataclass(slots=True)
+class LaneStats:
+    """What was noticed about one partition since this process began, however often it came and went."""
+
+    processed: int = 0
+    """Records handed over and done with."""
+    groups: int = 0
+    repeated: int = 0
+    """Records dropped because they had been processed before."""
+    seeks: int = 0
+    """Times that records were missing and the log was read again from the one expected."""
+    expected: int = 0
+    """Next offset to be processed."""
+    end: int = 0
+    """Next offset to be appended, as far as is known; what lies between is the lag."""
+    owned: bool = False
+    stood_still_s: float = 0.0
+    """How long the newest hand-over took, from the last record before it until records flow again."""
+
+
 class Lane:
     """The way of one partition's records from Faust's agent to its processor.
 
     `seek` asks the broker for an offset. `expected` is the next offset to be processed; it moves when `process` has
-    returned. `repeated` counts records dropped for being below it, `seeks` the times that records were missing.
+    returned. `drained` says that everything that was put has been processed. `stats` is counted on.
     """
 
     def __init__(
-        self, name: str, partition: int, processor: Processor, expected: int, seek: Callable[[int], Awaitable[None]]
+        self,
+        name: str,
+        partition: int,
+        processor: Processor,
+        expected: int,
+        seek: Callable[[int], Awaitable[None]],
+        stats: LaneStats | None = None,
     ) -> None:
         self.name = name
         self.partition = partition
         self.expected = expected
-        self.repeated = 0
-        self.seeks = 0
+        self.drained = False
+        self.stats = stats or LaneStats()
+        self.stats.expected = expected
         self._processor = processor
         self._seek = seek
         self._queue: asyncio.Queue[LogRecord | None] = asyncio.Queue(WAITING)
@@ -69,23 +99,41 @@ class Lane:
 
     async def run(self) -> None:
         """Process what comes until `close`; ends with the processor's exception if it raises one."""
-        while not (self._closing and self._queue.empty()):
-            group = await self._next_group()
-            ready, missing = self._in_order(group)
-            if ready:
-                self._busy = True
-                await self._processor.process(self.partition, ready)
-                self._busy = False
-                self.expected = ready[-1].offset + 1
-            if missing and self._sought_for != self.expected:
-                await self._seek_back()
+        try:
+            while not (self._closing and self._queue.empty()):
+                group = await self._next_group()
+                ready, missing = self._in_order(group)
+                if ready:
+                    await self._process(ready)
+                if missing and not self._closing and self._sought_for != self.expected:
+                    await self._seek_back()
+            self.drained = True
+        finally:
+            self._abandon()
+
+    async def _process(self, ready: list[LogRecord]) -> None:
+        self._busy = True
+        await self._processor.process(self.partition, ready)
+        self._busy = False
+        self.expected = self.stats.expected = ready[-1].offset + 1
+        self.stats.processed += len(ready)
+        self.stats.groups += 1
+
+    def _abandon(self) -> None:
+        """Let nobody wait for room that nobody will make."""
+        self._closing = True
+        while not self._queue.empty():
+            self._queue.get_nowait()
 
     async def watch(self, end: int) -> None:
-        """Seek again if nothing has come since the last call although the log goes on to offset `end`.
+        """Seek again if nothing was processed since the last call although the log goes on to offset `end`.
 
         `OffsetsMissing` when that was in vain several times.
         """
-        standing = self.expected == self._last_look and self._queue.empty() and not self._busy
+        if self._closing:
+            return
+        self.stats.end = max(end, self.expected)
+        standing = self.expected == self._last_look and not self._busy
         self._last_look = self.expected
         if not standing or end <= self.expected:
             self._fruitless = 0
@@ -96,13 +144,23 @@ class Lane:
         await self._seek_back()
 
     async def _seek_back(self) -> None:
-        self.seeks += 1
+        self.stats.seeks += 1
         self._sought_for = self.expected
         logger.warning("%s: records are missing, reading again from offset %d", self.name, self.expected)
         await self._seek(self.expected)
 
+    async def _first(self) -> LogRecord | None:
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_AFTER_S):
+                    return await self._queue.get()
+            except TimeoutError:
+                self._busy = True
+                await self._processor.look(self.partition)
+                self._busy = False
+
     async def _next_group(self) -> list[LogRecord]:
-        group = [await self._queue.get()]
+        group = [await self._first()]
         while len(group) < GROUP and not self._queue.empty():
             group.append(self._queue.get_nowait())
         return [record for record in group if record is not None]
@@ -117,7 +175,7 @@ class Lane:
                 ready.append(record)
                 missing = False
             elif record.offset < following:
-                self.repeated += 1
+                self.stats.repeated += 1
             else:
                 missing = True
         return ready, missing

@@ -55,6 +55,10 @@ class Layout:
         self._device_first.append(self.models[model].first)
         return len(self._device_text) - 1
 
+    def device_name(self, number: int) -> str:
+        """Return the device that has a number."""
+        return self.texts.text(self._device_text[number])
+
     def device_columns(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return text number and first slot (D,) of all devices."""
         return np.array(self._device_text, np.int64), np.array(self._device_first, np.int64)

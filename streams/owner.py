@@ -2,42 +2,35 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import psycopg
 import structlog
-from psycopg import AsyncConnection
 
 from schema.catalogue import Catalogue
-from schema.ids import derived_id
-from schema.messages import Refused
-from schema.record import CorruptRecordError, decode
-from schema.rows import QuarantineRow
-from schema.topics import REFUSED, TELEMETRY
+from schema.record import CorruptRecordError, Record, TelemetryRecord, Tick, decode
+from schema.rows import AlertEventRow, AlertRow, Row
+from schema.topics import TELEMETRY
 from streams import snapshot
+from streams.effects import Effects
+from streams.guarded import Connection, Guarded
 from streams.partition import Partition
 from streams.processor import Fenced, LogRecord
+from streams.quarantine import corrupt_record
+from streams.sift import REFUSALS, sift
+from streams.stats import OwnerStats, PartitionStatus
 from streams.telemetry_rows import STAGING, write_telemetry
-from streams.upsert import instant, upsert
+from streams.upsert import upsert
 
 REGISTRY_CHANNEL = "wardwatch_registry"
 """Notified in each transaction that changes devices; the bridge listens."""
 COMMANDS_CHANNEL = "wardwatch_commands"
 """Notified in each transaction that answers commands; the command line listens."""
-
-_SESSION = (
-    # What a crash of the database takes back is taken back whole, offset and effects, and follows from the log again.
-    "SET synchronous_commit = off",
-    # A worker that is stopped inside a transaction must not hold its row lock.
-    "SET idle_in_transaction_session_timeout = '10s'",
-    # The worker looks rows up by key only; without statistics the planner would read whole chunks.
-    "SET enable_seqscan = off",
-    "SET enable_hashjoin = off",
-    "SET enable_mergejoin = off",
-)
+SLOW_SNAPSHOT_S = 2.0
+SNAPSHOTS_SHARE = 0.05
+"""At most so much of a partition's time goes into snapshots: with many devices they come less often."""
 
 log = structlog.get_logger()
 
@@ -47,55 +40,20 @@ class UpgradeError(RuntimeError):
 
 
 @dataclass(slots=True)
-class Progress:
-    """How far a partition is in the database, as this owner knows it."""
-
-    epoch: int
-    next_offset: int
-    """Effects of all records before it are committed."""
-
-
-@dataclass(slots=True)
 class _Owned:
-    connection: AsyncConnection[Any]
-    progress: Progress
+    guarded: Guarded
     partition: Partition
+    next_offset: int
+    """What the state takes next; behind the database's while recomputing."""
+    cut_offset: int
+    """Where the newest cut is."""
     snapshot_due: float = 0.0
+    newest_ms: int = 0
     log: Any = field(default=None)
 
-
-async def open_progress(connection: AsyncConnection[Any], topic: str, partition: int) -> tuple[Progress, int, str]:
-    """Become the owner in the database; return progress, offset of the newest cut, and what wrote it."""
-    await connection.execute(
-        "INSERT INTO partition_progress (topic, partition, epoch, next_offset, snapshot_offset, written_by)"
-        " VALUES (%s, %s, 0, 0, 0, '') ON CONFLICT DO NOTHING",
-        (topic, partition),
-    )
-    cursor = await connection.execute(
-        "UPDATE partition_progress SET epoch = epoch + 1 WHERE topic = %s AND partition = %s"
-        " RETURNING epoch, next_offset, snapshot_offset, written_by",
-        (topic, partition),
-    )
-    row = await cursor.fetchone()
-    assert row is not None
-    return Progress(row[0], row[1]), row[2], row[3]
-
-
-async def advance(
-    connection: AsyncConnection[Any], topic: str, partition: int, progress: Progress, to: int, time_ms: int | None
-) -> None:
-    """Move the offset on within the open transaction, if it is where we believe it and we are the owner.
-
-    Raises:
-        Fenced: another has become the owner.
-    """
-    cursor = await connection.execute(
-        "UPDATE partition_progress SET next_offset = %s, partition_time = coalesce(%s, partition_time),"
-        " updated_at = now() WHERE topic = %s AND partition = %s AND next_offset = %s AND epoch = %s",
-        (to, instant(time_ms) if time_ms else None, topic, partition, progress.next_offset, progress.epoch),
-    )
-    if cursor.rowcount != 1:
-        raise Fenced(f"{topic}/{partition} at offset {progress.next_offset} belongs to another worker now")
+    @property
+    def connection(self) -> Connection:
+        return self.guarded.connection
 
 
 class TelemetryOwner:
@@ -116,188 +74,214 @@ class TelemetryOwner:
         self.version = f"{version} catalogue {fingerprint}"
         self.snapshot_every_s = snapshot_every_s
         self.monotonic = monotonic
+        self.stats = OwnerStats()
         self._owned: dict[int, _Owned] = {}
 
+    def status(self) -> list[PartitionStatus]:
+        """Where each owned partition is; may be asked from another thread."""
+        return [
+            PartitionStatus(
+                partition=number,
+                epoch=owned.guarded.progress.epoch,
+                next_offset=owned.guarded.progress.next_offset,
+                time_ms=owned.partition.shared.now_ms,
+                newest_ms=owned.newest_ms,
+                open_alerts=owned.partition.shared.desk.open_alerts(),
+                counts=dict(owned.partition.shared.counts),
+            )
+            for number, owned in sorted(dict(self._owned).items())
+        ]
+
     async def take_over(self, partition: int, epoch_hint: int | None) -> int:
-        """See `streams.processor.Processor`."""
-        connection = await connect(self.database_url)
+        """See `streams.processor.Processor`; a suspended partition goes on from memory if nobody was in between."""
+        if (suspended := self._owned.get(partition)) is not None:
+            if await suspended.guarded.is_ours():
+                suspended.log.info("goes on", offset=suspended.next_offset, hint=epoch_hint)
+                return suspended.next_offset
+            await self.give_up(partition, orderly=False)
+        guarded = await Guarded(self.database_url, TELEMETRY, partition, STAGING, self.stats).open()
         try:
-            progress, cut, rows = await self._become_owner(connection, partition)
-        except BaseException:
-            await connection.close()
-            raise
-        try:
-            state = snapshot.load(partition, self.catalogue, rows)
+            cut = await self._become_owner(guarded)
+            state = await snapshot.fetch(guarded.connection, partition, self.catalogue)
         except KeyError as error:
-            await connection.close()
+            await guarded.close()
             raise UpgradeError(
                 f"partition {partition} has devices of model {error}; the catalogue must have it"
             ) from error
+        except BaseException:
+            await guarded.close()
+            raise
+        progress = guarded.progress
         bound = log.bind(partition=partition)
         bound.info("took over", epoch=progress.epoch, hint=epoch_hint, cut=cut, recompute=progress.next_offset - cut)
-        self._owned[partition] = _Owned(connection, progress, state, self.monotonic() + self.snapshot_every_s, bound)
+        self._owned[partition] = _Owned(guarded, state, cut, cut, self.monotonic() + self.snapshot_every_s, log=bound)
         return cut
 
-    async def _become_owner(
-        self, connection: AsyncConnection[Any], partition: int
-    ) -> tuple[Progress, int, dict[str, bytes]]:
+    async def _become_owner(self, guarded: Guarded) -> int:
+        connection, partition = guarded.connection, guarded.partition
         async with connection.transaction():
-            progress, cut, written_by = await open_progress(connection, TELEMETRY, partition)
-            if written_by not in ("", self.version) and cut != progress.next_offset:
+            cut, written_by = await guarded.become_owner()
+            if written_by not in ("", self.version) and cut != guarded.progress.next_offset:
                 raise UpgradeError(
                     f"partition {partition} was left in the middle by {written_by!r}; this is {self.version!r}."
                     " Start that version once, stop it in order, then start this one"
                 )
-            cursor = await connection.execute(
-                "SELECT key, state FROM state_snapshots WHERE topic = %s AND partition = %s", (TELEMETRY, partition)
-            )
-            rows = {key: state async for key, state in cursor}
             # From here on effects are this version's: only it can recompute them.
             await connection.execute(
                 "UPDATE partition_progress SET written_by = %s WHERE topic = %s AND partition = %s",
                 (self.version, TELEMETRY, partition),
             )
-        await connection.execute(STAGING.encode())
-        return progress, cut, rows
+        return cut
 
     async def process(self, partition: int, records: Sequence[LogRecord]) -> None:
         """See `streams.processor.Processor`."""
-        owned = self._owned[partition]
+        owned, stats = self._owned[partition], self.stats
         state, effects = owned.partition, owned.partition.effects
+        committed = owned.guarded.progress.next_offset
         for record in records:
+            stats.record_bytes += len(record.value)
             try:
-                state.apply(decode(record.value))
+                decoded = decode(record.value)
             except CorruptRecordError as error:
-                effects.put([_corrupt(partition, record, str(error))])
-            if record.offset < owned.progress.next_offset:
+                stats.corrupt += 1
+                effects.put([corrupt_record(f"log/{partition}", record, str(error))])
+            else:
+                owned.newest_ms = max(owned.newest_ms, _at_ms(decoded))
+                state.apply(decoded)
+            if record.offset < committed:
+                stats.recomputed += 1
                 effects.clear()
-        following = records[-1].offset + 1
-        if following > owned.progress.next_offset:
+        stats.records += len(records)
+        following = owned.next_offset = records[-1].offset + 1
+        if following > committed:
             await self._commit(partition, owned, following)
+            stats.transaction_records.observe(following - committed)
         effects.clear()
+
+    async def look(self, partition: int) -> None:
+        """See `streams.processor.Processor`."""
+        await self._owned[partition].guarded.look()
+
+    async def suspend(self, partition: int) -> None:
+        """See `streams.processor.Processor`; a state that is still being recomputed leaves the cut that there is."""
+        owned = self._owned[partition]
+        offset = owned.guarded.progress.next_offset
+        if owned.next_offset < offset or owned.cut_offset == offset:
+            return
+        begun_s, cut = await self._dump(owned)
+
+        async def write(connection: Connection) -> None:
+            # The offset stands still, so nobody would notice that a crash of the database has taken this cut back.
+            await connection.execute("SET LOCAL synchronous_commit = on")
+            await self._write_snapshot(owned, offset, cut)
+
+        try:
+            await owned.guarded.commit(offset, None, write)
+        except Fenced:
+            self.stats.fenced += 1
+            raise
+        self._snapshot_written(owned, begun_s, cut)
 
     async def give_up(self, partition: int, *, orderly: bool) -> None:
         """See `streams.processor.Processor`."""
-        owned = self._owned.pop(partition)
+        owned = self._owned[partition]
         try:
             if orderly:
-                cut = snapshot.dump(owned.partition)
-                async with owned.connection.transaction():
-                    await advance(
-                        owned.connection, TELEMETRY, partition, owned.progress, owned.progress.next_offset, None
-                    )
-                    await self._snapshot(partition, owned, owned.progress.next_offset, cut)
-                owned.log.info("gave up", offset=owned.progress.next_offset)
+                await self.suspend(partition)
+                owned.log.info("gave up", offset=owned.next_offset)
         finally:
-            await owned.connection.close()
+            del self._owned[partition]
+            await owned.guarded.close()
 
     async def _commit(self, partition: int, owned: _Owned, following: int) -> None:
-        connection, state = owned.connection, owned.partition
+        state, stats = owned.partition, self.stats
         effects = state.effects
-        cut = snapshot.dump(state) if self.monotonic() >= owned.snapshot_due else None
-        async with connection.transaction():
-            await advance(connection, TELEMETRY, partition, owned.progress, following, state.shared.now_ms or None)
-            await write_telemetry(connection, effects, state.layout)
+        begun_s, cut = await self._dump(owned) if self.monotonic() >= owned.snapshot_due else (0.0, None)
+        readings = 0
+
+        async def write(connection: Connection) -> None:
+            nonlocal readings
+            readings = await write_telemetry(connection, effects, state.layout)
             await upsert(connection, effects.rows.values())
             if effects.registry_changed:
+                # The bridge acts upon it: a device that was taken back with a crash would be refused as unknown.
+                await connection.execute("SET LOCAL synchronous_commit = on")
                 await connection.execute("SELECT pg_notify(%s, '')", (REGISTRY_CHANNEL,))
             if any(row.TABLE == "audit_log" for row in effects.rows.values()):
                 await connection.execute("SELECT pg_notify(%s, '')", (COMMANDS_CHANNEL,))
+            if effects.repeated:
+                await connection.execute(
+                    "UPDATE partition_progress SET repeated = repeated + %s WHERE topic = %s AND partition = %s",
+                    (effects.repeated, TELEMETRY, partition),
+                )
             if cut is not None:
-                await self._snapshot(partition, owned, following, cut)
-        owned.progress.next_offset = following
+                await self._write_snapshot(owned, following, cut)
 
-    async def _snapshot(self, partition: int, owned: _Owned, offset: int, rows: dict[str, bytes]) -> None:
-        async with owned.connection.cursor() as cursor:
-            await cursor.executemany(
-                "INSERT INTO state_snapshots (topic, partition, key, state) VALUES (%s, %s, %s, %s)"
-                " ON CONFLICT (topic, partition, key) DO UPDATE SET state = excluded.state",
-                [(TELEMETRY, partition, key, state) for key, state in rows.items()],
-            )
-            await cursor.execute(
-                "UPDATE partition_progress SET snapshot_offset = %s, written_by = %s"
-                " WHERE topic = %s AND partition = %s",
-                (offset, self.version, TELEMETRY, partition),
-            )
-        owned.partition.changed.clear()
-        owned.snapshot_due = self.monotonic() + self.snapshot_every_s
+        transaction_s = self.monotonic()
+        try:
+            await owned.guarded.commit(following, state.shared.now_ms or None, write)
+        except Fenced:
+            stats.fenced += 1
+            raise
+        except REFUSALS as error:
+            tables = await sift(owned.connection, partition, effects, state.layout)
+            if not tables:
+                raise
+            stats.refused.update(tables)
+            owned.log.error("the database refuses values, in quarantine", tables=sorted(set(tables)), error=str(error))
+            await owned.guarded.commit(following, state.shared.now_ms or None, write)
+        stats.transaction_s.observe(self.monotonic() - transaction_s)
+        stats.transaction_readings.observe(readings)
+        self._count(effects, readings)
+        if cut is not None:
+            self._snapshot_written(owned, begun_s, cut)
 
+    async def _dump(self, owned: _Owned) -> tuple[float, dict[str, bytes]]:
+        return self.monotonic(), await snapshot.dump_in_slices(owned.partition)
 
-class RefusedOwner:
-    """The processor of the refused topic: each message becomes a row of the quarantine, once."""
-
-    def __init__(self, database_url: str) -> None:
-        self.database_url = database_url
-        self._owned: dict[int, tuple[AsyncConnection[Any], Progress]] = {}
-
-    async def take_over(self, partition: int, epoch_hint: int | None) -> int:
-        """See `streams.processor.Processor`; there is no state, so recomputing is never needed."""
-        del epoch_hint
-        connection = await connect(self.database_url)
-        async with connection.transaction():
-            progress, _, _ = await open_progress(connection, REFUSED, partition)
-        self._owned[partition] = connection, progress
-        return progress.next_offset
-
-    async def process(self, partition: int, records: Sequence[LogRecord]) -> None:
-        """See `streams.processor.Processor`."""
-        connection, progress = self._owned[partition]
-        rows: list[QuarantineRow] = []
-        for record in records:
-            try:
-                entries = decode(record.value)
-            except CorruptRecordError as error:
-                rows.append(_corrupt(partition, record, str(error)))
-                continue
-            rows += [
-                quarantine_row(entry)
-                for entry in (entries if isinstance(entries, tuple) else ())
-                if isinstance(entry, Refused)
-            ]
-        following = records[-1].offset + 1
-        async with connection.transaction():
-            await advance(connection, REFUSED, partition, progress, following, None)
-            await upsert(connection, rows)
-        progress.next_offset = following
-
-    async def give_up(self, partition: int, *, orderly: bool) -> None:
-        """See `streams.processor.Processor`."""
-        del orderly
-        connection, _ = self._owned.pop(partition)
-        await connection.close()
-
-
-async def connect(database_url: str) -> AsyncConnection[Any]:
-    """Open an owner's connection: own transactions, no waiting for the disk, look-ups by key."""
-    connection = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
-    for statement in _SESSION:
-        await connection.execute(statement)
-    return connection
-
-
-def quarantine_row(refused: Refused) -> QuarantineRow:
-    """Return the row of a refused message; topic and payload make its identity."""
-    return QuarantineRow(
-        quarantine_id=derived_id("quarantine", refused.topic, refused.sha256),
-        topic=refused.topic,
-        sha256=refused.sha256,
-        received_at=refused.received_ms,
-        reason=refused.reason,
-        detail=refused.detail,
-        length=refused.length,
-        payload=refused.payload,
-    )
-
-
-def _corrupt(partition: int, record: LogRecord, detail: str) -> QuarantineRow:
-    return quarantine_row(
-        Refused(
-            topic=f"log/{partition}/{record.offset}",
-            sha256=hashlib.sha256(record.value).hexdigest(),
-            received_ms=0,
-            reason="corrupt_record",
-            detail=detail,
-            length=len(record.value),
-            payload=record.value[:65536],
+    async def _write_snapshot(self, owned: _Owned, offset: int, rows: dict[str, bytes]) -> None:
+        partition = owned.guarded.partition
+        await snapshot.store(owned.connection, partition, rows)
+        await owned.connection.execute(
+            "UPDATE partition_progress SET snapshot_offset = %s, written_by = %s WHERE topic = %s AND partition = %s",
+            (offset, self.version, TELEMETRY, partition),
         )
-    )
+
+    def _snapshot_written(self, owned: _Owned, begun_s: float, rows: dict[str, bytes]) -> None:
+        owned.partition.changed.clear()
+        owned.cut_offset = owned.guarded.progress.next_offset
+        took_s, size = self.monotonic() - begun_s, sum(map(len, rows.values()))
+        owned.snapshot_due = self.monotonic() + max(self.snapshot_every_s, took_s / SNAPSHOTS_SHARE)
+        self.stats.snapshots += 1
+        self.stats.snapshot_rows += len(rows)
+        self.stats.snapshot_bytes += size
+        self.stats.snapshot_s.observe(took_s)
+        if took_s > SLOW_SNAPSHOT_S:
+            owned.log.warning("a snapshot took long", seconds=round(took_s, 1), rows=len(rows), bytes=size)
+
+    def _count(self, effects: Effects, readings: int) -> None:
+        stats = self.stats
+        stats.transactions += 1
+        stats.readings += readings
+        stats.faults += len(effects.faults)
+        stats.rollups += effects.filled
+        stats.rows += len(effects.rows)
+        stats.repeated += effects.repeated
+        stats.found.update(effects.found)
+        stats.fired.update(_fired(effects.rows.values()))
+
+
+def _at_ms(record: Record) -> int:
+    match record:
+        case TelemetryRecord():
+            return record.receive_ms
+        case Tick():
+            return record.at_ms
+    return 0
+
+
+def _fired(rows: Iterable[Row]) -> list[str]:
+    """Severities of the alerts that began to fire, as their rows stand now."""
+    kept = list(rows)
+    fired = {row.alert_id for row in kept if isinstance(row, AlertEventRow) and row.to_state == "firing"}
+    return [row.severity for row in kept if isinstance(row, AlertRow) and row.alert_id in fired]

@@ -14,7 +14,7 @@ marked `RECOUNT`: raw rows decide.
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import compiled
+from schema.compiled import compiled
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 RESOLUTIONS_MS = (MINUTE_MS, HOUR_MS, DAY_MS)
@@ -60,6 +60,24 @@ CLOSED_DTYPE = np.dtype(
     ]
 )
 """A closed pane or a late partial aggregate; `device` and `slot` are the numbers handed to `fold`."""
+
+_RUN_DTYPE = np.dtype(
+    [
+        ("end_ms", "i8"),
+        ("increase", "i8"),
+        ("ts_ms", "i8"),
+        ("n", "i8"),
+        ("count", "i8"),
+        ("sum", "i8"),
+        ("min", "i8"),
+        ("max", "i8"),
+    ]
+)
+"""Timely readings of a slot in one message that follow each other in one bucket: they go to their panes as one.
+
+There are two a slot: the minute's, and that of the minutes before it in the hour. `end_ms` is the end of the bucket,
+`NEVER` where there is no run; `ts_ms` and `n` are the newest reading. One line of cache.
+"""
 
 _LENGTHS_MS = np.array(RESOLUTIONS_MS, np.int64)
 
@@ -107,10 +125,34 @@ def fold(
     room for 3 * (R + slots) more.
     """
     newest_ms = watermark_ms
+    runs = np.empty((len(last), 2), _RUN_DTYPE)
+    since = np.empty((len(last), 2), np.int64)
+    for slot in range(len(runs)):
+        runs[slot, 0]["end_ms"] = NEVER
     for i in range(len(ts_ms)):
         slot, at_ms, value = slots[i], ts_ms[i], n[i]
-        newest = last[slot]
+        run = runs[np.uint64(slot), 0]
+        if run["ts_ms"] < at_ms < run["end_ms"]:
+            if wrap[np.uint64(slot)] != NO_COUNTER:
+                run["increase"] += counter_step(run["n"], value, wrap[slot], True)
+            count, total = run["count"] + 1, run["sum"] + value
+            least, most = min(run["min"], value), max(run["max"], value)
+            run["ts_ms"], run["n"], run["count"], run["sum"] = at_ms, value, count, total
+            run["min"], run["max"] = least, most
+            continue
+        newest, hour = last[slot], runs[slot, 1]
         counter = wrap[slot] != NO_COUNTER
+        if run["end_ms"] != NEVER:
+            if run["ts_ms"] < at_ms < hour["end_ms"]:
+                filled = _end_minute(run, since[slot, 0], panes[slot, 0], device, slot, out, filled)
+                _add(hour, run["count"], run["sum"], run["min"], run["max"], run["increase"])
+                step = counter_step(run["n"], value, wrap[slot], True) if counter else 0
+                since[slot, 0] = run["ts_ms"]
+                _begin(run, at_ms, MINUTE_MS, value, 1, step)
+                continue
+            newest_ms = max(newest_ms, run["ts_ms"])
+            filled = _end_runs(run, hour, newest, since[slot], panes, device, slot, out, filled)
+        newest_ms = max(newest_ms, at_ms)
         first = newest["ts_ms"] == NEVER
         in_order = first or boot > newest["boot"] or (boot == newest["boot"] and at_ms > newest["ts_ms"])
         step = 0
@@ -119,6 +161,11 @@ def fold(
             if counter and not first:
                 step = counter_step(newest["n"], value, wrap[slot], boot == newest["boot"])
             newest["boot"], newest["ts_ms"], newest["n"] = boot, at_ms, value
+            if _is_timely(panes, slot, at_ms, watermark_ms):
+                _begin(run, at_ms, MINUTE_MS, value, 1, step)
+                _begin(hour, at_ms, HOUR_MS, value, 0, 0)
+                since[slot, 0] = since[slot, 1] = since_ms
+                continue
         for resolution in range(len(_LENGTHS_MS)):
             length_ms = _LENGTHS_MS[resolution]
             start_ms = at_ms // length_ms * length_ms
@@ -126,11 +173,7 @@ def fold(
             if counter and not in_order:
                 pane["recount"] = 1
             if start_ms == pane["start_ms"] and pane["count"] > 0:
-                pane["count"] += 1
-                pane["sum"] += value
-                pane["min"] = min(pane["min"], value)
-                pane["max"] = max(pane["max"], value)
-                pane["increase"] += step
+                _add(pane, 1, value, value, value, step)
                 pane["until_ms"] = max(pane["until_ms"], at_ms)
             elif start_ms <= pane["start_ms"] or start_ms + length_ms <= watermark_ms:
                 row = out[filled]
@@ -143,15 +186,14 @@ def fold(
             else:
                 if pane["count"] > 0:
                     filled = _close(pane, device, slot, resolution, out, filled)
-                pane["start_ms"], pane["count"], pane["sum"], pane["min"], pane["max"] = (
-                    start_ms,
-                    1,
-                    value,
-                    value,
-                    value,
-                )
-                pane["increase"], pane["since_ms"], pane["until_ms"] = step, since_ms, at_ms
-        newest_ms = max(newest_ms, at_ms)
+                _open(pane, start_ms, since_ms)
+                _add(pane, 1, value, value, value, step)
+                pane["until_ms"] = max(pane["until_ms"], at_ms)
+    for slot in range(len(last)):
+        run = runs[slot, 0]
+        if run["end_ms"] != NEVER:
+            newest_ms = max(newest_ms, run["ts_ms"])
+            filled = _end_runs(run, runs[slot, 1], last[slot], since[slot], panes, device, slot, out, filled)
     watermark_ms = max(watermark_ms, min(newest_ms, limit_ms))
     for slot in range(panes.shape[0]):
         for resolution in range(len(_LENGTHS_MS)):
@@ -159,6 +201,96 @@ def fold(
             if pane["count"] > 0 and pane["start_ms"] + _LENGTHS_MS[resolution] <= watermark_ms:
                 filled = _close(pane, device, slot, resolution, out, filled)
     return filled, watermark_ms
+
+
+@compiled
+def _is_open(pane: np.void, length_ms: int, at_ms: int) -> bool:
+    return bool(pane["count"] > 0 and pane["start_ms"] <= at_ms < pane["start_ms"] + length_ms)
+
+
+@compiled
+def _is_timely(panes: Rows, slot: int, at_ms: int, watermark_ms: int) -> bool:
+    """Tell whether a reading belongs to the open panes of its slot, or opens new ones, in each resolution."""
+    for resolution in range(len(_LENGTHS_MS)):
+        length_ms, pane = _LENGTHS_MS[resolution], panes[slot, resolution]
+        if not _is_open(pane, length_ms, at_ms):
+            start_ms = at_ms // length_ms * length_ms
+            if start_ms <= pane["start_ms"] or start_ms + length_ms <= watermark_ms:
+                return False
+    return True
+
+
+@compiled
+def _begin(run: np.void, at_ms: int, length_ms: int, value: int, count: int, increase: int) -> None:
+    """Begin a run with a reading, or with none yet where `count` is 0."""
+    run["end_ms"] = at_ms // length_ms * length_ms + length_ms
+    run["ts_ms"], run["n"], run["count"], run["sum"] = at_ms, value, count, value * count
+    run["min"], run["max"], run["increase"] = value, value, increase
+
+
+@compiled
+def _end_minute(run: np.void, since_ms: int, pane: np.void, device: int, slot: int, out: Rows, filled: int) -> int:
+    """Close the minute of a run, with what its pane has of it already; return the rows filled."""
+    start_ms = run["end_ms"] - MINUTE_MS
+    if pane["count"] > 0:
+        if pane["start_ms"] == start_ms:
+            _add(pane, run["count"], run["sum"], run["min"], run["max"], run["increase"])
+            pane["until_ms"] = max(pane["until_ms"], run["ts_ms"])
+            return _close(pane, device, slot, 0, out, filled)
+        filled = _close(pane, device, slot, 0, out, filled)
+    count, total, least, most = run["count"], run["sum"], run["min"], run["max"]
+    increase, until_ms, flags = run["increase"], run["ts_ms"], RECOUNT if pane["recount"] else 0
+    pane["start_ms"], pane["recount"] = start_ms, 0
+    row = out[filled]
+    row["device"], row["slot"], row["resolution"], row["flags"] = device, slot, 0, flags
+    row["start_ms"], row["count"], row["sum"], row["min"], row["max"] = start_ms, count, total, least, most
+    row["increase"], row["since_ms"], row["until_ms"] = increase, since_ms, until_ms
+    return filled + 1
+
+
+@compiled
+def _end_runs(
+    run: np.void,
+    hour: np.void,
+    newest: np.void,
+    since_ms: Integers,
+    panes: Rows,
+    device: int,
+    slot: int,
+    out: Rows,
+    filled: int,
+) -> int:
+    """Add the runs of a slot to its panes, and the newest reading to the slot; return the rows filled."""
+    until_ms = newest["ts_ms"] = run["ts_ms"]
+    newest["n"] = run["n"]
+    _add(hour, run["count"], run["sum"], run["min"], run["max"], run["increase"])
+    for resolution in range(len(_LENGTHS_MS)):
+        length_ms, pane = _LENGTHS_MS[resolution], panes[slot, resolution]
+        given = run if resolution == 0 else hour
+        if not _is_open(pane, length_ms, until_ms):
+            if pane["count"] > 0:
+                filled = _close(pane, device, slot, resolution, out, filled)
+            _open(pane, until_ms // length_ms * length_ms, since_ms[min(resolution, 1)])
+        _add(pane, given["count"], given["sum"], given["min"], given["max"], given["increase"])
+        pane["until_ms"] = max(pane["until_ms"], until_ms)
+    run["end_ms"] = NEVER
+    return filled
+
+
+@compiled
+def _open(pane: np.void, start_ms: int, since_ms: int) -> None:
+    pane["start_ms"], pane["count"], pane["sum"], pane["increase"] = start_ms, 0, 0, 0
+    pane["min"], pane["max"] = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+    pane["since_ms"], pane["until_ms"] = since_ms, NEVER
+
+
+@compiled
+def _add(to: np.void, count: int, total: int, least: int, most: int, increase: int) -> None:
+    to["count"] += count
+    to["sum"] += total
+    to["min"] = min(to["min"], least)
+    to["max"] = max(to["max"], most)
+    to["increase"] += increase
 
 
 @compiled

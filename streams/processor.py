@@ -16,14 +16,16 @@ class LogRecord:
 
 
 class Fenced(Exception):
-    """Another worker has become the owner: what was to be written is not, and this worker must stop."""
+    """Another worker has become the owner: what was to be written is not, and what is in memory is worth nothing."""
 
 
 class Processor(Protocol):
     """What the owner of a topic's partitions does with their records.
 
-    For one partition the calls never overlap: `take_over`, then `process` any number of times, then `give_up`. Calls
-    for different partitions may overlap, each in a task of its own. An exception from any of them ends the worker.
+    For one partition the calls never overlap: `take_over`, then `process` and `look` any number of times, then
+    `give_up`, or `suspend` and after it either `take_over` again or `give_up`. Calls for different partitions may
+    overlap, each in a task of its own. An exception from any of them ends the worker; `Fenced` only where no other can
+    take its place.
     """
 
     async def take_over(self, partition: int, epoch_hint: int | None) -> int:
@@ -42,5 +44,21 @@ class Processor(Protocol):
         has run out.
         """
 
+    async def look(self, partition: int) -> None:
+        """Called every second or so while nothing comes: notice that the database has lost what it had answered.
+
+        A crash may take back the last commits; with nothing more to commit, nobody else would find out.
+        """
+
+    async def suspend(self, partition: int) -> None:
+        """Leave what a successor needs to go on at once (a last snapshot), as the partition may go to another worker.
+
+        What is in memory stays. `Fenced` if another is the owner already; then, and if this fails otherwise or is
+        cancelled, `give_up` follows.
+        """
+
     async def give_up(self, partition: int, *, orderly: bool) -> None:
-        """Forget the partition. `orderly`: whatever was handed over is processed, so a last snapshot may be written."""
+        """Forget the partition. `orderly`: whatever was handed over is processed, so a last snapshot may be written.
+
+        `Fenced` if that finds another owner; the partition is forgotten all the same.
+        """

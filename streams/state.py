@@ -1,6 +1,5 @@
 """The state of a partition: its devices, what joins them, and the effects that wait for the transaction."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -9,10 +8,15 @@ from alerting.timers import Timers
 from detectors.failure_risk import FailureRisk
 from schema.catalogue import Catalogue
 from schema.findings import Finding
+from schema.record import TelemetryRecord
 from schema.registry import Calendar, Customer, Device, Part, Site, Technician
 from streams.device import DeviceState
 from streams.effects import Effects
 from streams.layout import Layout
+from streams.places import Places
+
+CALENDARS_KEPT_MS = 90 * 86_400_000
+"""A holiday or maintenance is remembered so long after its end, for devices that deliver a backlog."""
 
 
 @dataclass(order=True, slots=True)
@@ -37,11 +41,15 @@ class Shared:
     technicians: dict[str, Technician] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
     calendars: dict[str, Calendar] = field(default_factory=dict)
+    arrived: int = 0
+    """Readings since the last tick, at least as many as devices hold for it."""
     sources: dict[str, int] = field(default_factory=dict)
     """Time of the last tick of each live source."""
     now_ms: int = 0
     days_done: int = 0
     """UTC days since the epoch that are summed up for customers."""
+    day_customer: str = ""
+    """The last customer whose next day is summed up already; days are done customer by customer."""
     waiting: set[str] = field(default_factory=set)
     """Devices that hold messages for the next tick."""
     heard: set[str] = field(default_factory=set)
@@ -56,6 +64,12 @@ class Shared:
     sites_offline: set[str] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=dict)
     """Counters that tell of what was noticed: unknown devices, unknown metrics."""
+    ahead: list[TelemetryRecord] = field(default_factory=list)
+    """Records of bridges that are ahead of the partition's time (see `streams.ahead`)."""
+    floods: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Devices that send more than their quota, and the bridges that say so."""
+    told: dict[str, int] = field(default_factory=dict)
+    """Where `counts` stood when they were last written down."""
 
 
 class PartitionState:
@@ -71,6 +85,7 @@ class PartitionState:
         self.effects = Effects()
         self.layout = Layout(catalogue)
         self._numbers: dict[str, int] = {}
+        self._places: Places | None = None
 
     @cached_property
     def gauges(self) -> dict[str, list[tuple[int, str, str, float]]]:
@@ -89,13 +104,27 @@ class PartitionState:
         assert device.cadence is not None
         self.shared.overdue.set((device.entry.device_id,), device.cadence.overdue_at_ms())
 
+    @property
+    def places(self) -> Places:
+        """Who belongs where, as of now."""
+        if self._places is None:
+            self._places = Places(self.devices, self.shared.customers, self.shared.calendars.values())
+        return self._places
+
+    def registry_changed(self) -> None:
+        """Devices, customers or calendars are others now."""
+        self._places = None
+
     def excused(self, entry: Device, from_ms: int, until_ms: int) -> bool:
         """Tell whether a holiday or planned maintenance covers part of [from_ms, until_ms) for this device."""
-        country = self.shared.sites[entry.site_id].country
-        return any(
-            calendar.from_ms < until_ms and calendar.until_ms > from_ms and _concerns(calendar, entry, country)
-            for calendar in self.shared.calendars.values()
-        )
+        return self.places.excused(entry, self.shared.sites[entry.site_id].country, from_ms, until_ms)
+
+    def forget_calendars(self, now_ms: int) -> None:
+        """Drop what ended so long ago that no backlog will ask for it."""
+        calendars = self.shared.calendars
+        for old in [name for name, each in calendars.items() if each.until_ms + CALENDARS_KEPT_MS < now_ms]:
+            del calendars[old]
+            self.registry_changed()
 
     def device_number(self, entry: Device) -> int:
         """Return the number of a device in the layout."""
@@ -111,18 +140,9 @@ class PartitionState:
 
     def observe(self, finding: Finding) -> None:
         """Hand a finding to the desk, and gather what follows."""
+        self.effects.found[finding.detector] += 1
         self.effects.put(self.shared.desk.observe(finding, self.shared.now_ms))
 
     def count(self, what: str, times: int = 1) -> None:
         """Count what was noticed."""
         self.shared.counts[what] = self.shared.counts.get(what, 0) + times
-
-
-def _concerns(calendar: Calendar, entry: Device, country: str) -> bool:
-    scopes: Iterable[tuple[str, str]] = (
-        (calendar.country, country),
-        (calendar.customer_id, entry.customer_id),
-        (calendar.site_id, entry.site_id),
-        (calendar.device_id, entry.device_id),
-    )
-    return all(not scope or scope == own for scope, own in scopes)

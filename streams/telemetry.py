@@ -60,16 +60,20 @@ def handle_telemetry(state: PartitionState, record: TelemetryRecord) -> None:
 
 def _arrived(state: PartitionState, device: DeviceState, message: DeviceMessage) -> None:
     device_id = device.entry.device_id
+    admission = device.admit(message, state.count)
+    if admission == "duplicate":
+        state.effects.repeated += 1  # no part of the state: a broker may repeat itself as often as it likes
+        return
     state.changed.add(device_id)
     if device.cadence is not None and message.kind == "telemetry":
-        first = device.cadence.overdue_at_ms() is None
+        first = device.cadence.last_ms < 0
         device.cadence.heard(message.receive_ms)
         if first:
             state.watch_silence(device)
         if device.silent:
             state.shared.heard.add(device_id)
     seen = len(device.held)
-    for ready in device.arrived(message):
+    for ready in device.arrived(message, admission):
         apply_message(state, device, ready)
     if device.held:
         state.shared.waiting.add(device_id)
@@ -111,6 +115,10 @@ def _fold(state: PartitionState, device: DeviceState, message: DeviceMessage) ->
     model = state.layout.models[entry.model]
     number = state.device_number(entry)
     effects.readings.append(RawReadings(number, message.boot, slots, ts_ms, n))
+    limit_ms = state.shared.now_ms + AHEAD_MS
+    ahead_ms = max(limit_ms, message.receive_ms)
+    if len(ts_ms) and ts_ms[-1] > ahead_ms and state.shared.now_ms:
+        state.count("clamped_ahead", int((ts_ms > ahead_ms).sum()))
     effects.room(len(slots), len(device.last))
     first = effects.filled
     effects.filled, device.watermark_ms = fold(
@@ -122,7 +130,7 @@ def _fold(state: PartitionState, device: DeviceState, message: DeviceMessage) ->
         n,
         message.boot,
         device.watermark_ms,
-        state.shared.now_ms + AHEAD_MS,
+        limit_ms,
         number,
         effects.closed,
         first,
@@ -134,7 +142,11 @@ def _fold(state: PartitionState, device: DeviceState, message: DeviceMessage) ->
 def _closed(state: PartitionState, device: DeviceState, model: ModelSlots, first: int) -> None:
     """Hand the hourly panes that a message closed to the detectors, hour by hour."""
     rows = state.effects.closed[first : state.effects.filled]
-    hourly = rows[(rows["resolution"] == _HOUR) & ((rows["flags"] & LATE) == 0)]
+    late = (rows["flags"] & LATE) != 0
+    if late.any():
+        state.count("late_reading", int((late & (rows["resolution"] == 0)).sum()))
+        state.count("revision", int(late.sum()))
+    hourly = rows[(rows["resolution"] == _HOUR) & ~late]
     if not len(hourly):
         return
     by_hour: dict[int, dict[int, np.void]] = {}
@@ -189,7 +201,7 @@ def _fault(state: PartitionState, device: DeviceState, fault: Fault, message: De
     state.effects.faults.append((entry.device_id, fault, message.boot, message.seq))
     known = state.catalogue[entry.model].faults.get(fault.code)
     stops = known is not None and known.stops_device
-    device.codes.append((fault.ts_ms, fault.subsystem, fault.code))
+    device.told(fault)
     if fault.subsystem in device.health:
         device.health[fault.subsystem].fault(fault.ts_ms, fault.severity)
     works = device.down_since_ms is None

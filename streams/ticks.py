@@ -1,9 +1,11 @@
 """What a tick does: all that joins several devices, in canonical order, and all that happens when nothing happens."""
 
+from functools import partial
+
 from alerting.usage import DeviceDay
 from detectors import failure_risk, fault_rules, silence
 from schema.record import Tick
-from schema.rows import ModelMetricRow
+from schema.rows import ModelMetricRow, NoticedRow
 from streams.device import DeviceState
 from streams.panes import DAY_MS, HOUR_MS
 from streams.state import PartitionState
@@ -13,6 +15,8 @@ DARK_MS = 7 * DAY_MS
 """A device that is silent for longer is evidence of its own: it was unplugged."""
 DAY_CLOSES_AFTER_MS = 2 * HOUR_MS
 """A day is summed up for customers when the messages of its last hour have had time to come."""
+DEVICES_A_TICK = 2_000
+"""A day is summed up over as many ticks as it takes, customer by customer: nothing else waits for it meanwhile."""
 
 
 def handle_tick(state: PartitionState, tick: Tick) -> None:
@@ -29,8 +33,10 @@ def handle_tick(state: PartitionState, tick: Tick) -> None:
         return
     if shared.now_ms == 0:
         shared.days_done = now_ms // DAY_MS
+    elif now_ms // HOUR_MS != shared.now_ms // HOUR_MS:
+        _tell_counts(state)
     shared.now_ms = now_ms
-    _release(state)
+    release(state)
     _silence(state, now_ms)
     _clear_rules(state, now_ms)
     _judge_risks(state, now_ms)
@@ -45,11 +51,23 @@ def handle_tick(state: PartitionState, tick: Tick) -> None:
             shared.risk.confirmed(label.device_id, label.subsystem, label.at_ms)
 
 
-def _release(state: PartitionState) -> None:
+def _tell_counts(state: PartitionState) -> None:
+    """At the end of an hour, write what was counted since the last one that had something."""
+    shared = state.shared
+    at_ms = shared.now_ms // HOUR_MS * HOUR_MS
+    for what, count in sorted(shared.counts.items()):
+        if since := count - shared.told.get(what, 0):
+            state.effects.put([NoticedRow(state.number, at_ms, what, since)])
+            shared.told[what] = count
+
+
+def release(state: PartitionState) -> None:
+    """Apply what waits for a message before it, device by device."""
+    state.shared.arrived = 0
     for device_id in sorted(state.shared.waiting):
         device = state.devices[device_id]
         state.changed.add(device_id)
-        for message in device.release():
+        for message in device.release(partial(state.count, "gap")):
             apply_message(state, device, message)
     state.shared.waiting.clear()
 
@@ -89,11 +107,9 @@ def _silence(state: PartitionState, now_ms: int) -> None:
 
 def _judge_site(state: PartitionState, site_id: str, now_ms: int) -> None:
     devices = [
-        silence.DeviceCadence(device_id, device.cadence.last_ms, at_ms, device.cadence.interval_ms)
-        for device_id, device in sorted(state.devices.items())
-        if device.entry.site_id == site_id
-        and device.cadence is not None
-        and (at_ms := device.cadence.overdue_at_ms()) is not None
+        silence.DeviceCadence(device.entry.device_id, device.cadence.last_ms, at_ms, device.cadence.interval_ms)
+        for device in state.places.at_site.get(site_id, ())
+        if device.cadence is not None and (at_ms := device.cadence.overdue_at_ms()) is not None
     ]
     judgement = silence.judge_site(devices, now_ms)
     if judgement.offline or site_id in state.shared.sites_offline:
@@ -121,6 +137,8 @@ def _judge_risks(state: PartitionState, now_ms: int) -> None:
     shared.failures.clear()
     shared.risk.mature(now_ms)
     for due in sorted(shared.risks):
+        if due.device_id not in state.devices:  # it has left
+            continue
         entry = state.devices[due.device_id].entry
         risk = shared.risk.judge(due.end_ms, due.device_id, due.subsystem, due.features)
         state.observe(
@@ -139,19 +157,25 @@ def _judge_risks(state: PartitionState, now_ms: int) -> None:
 
 
 def _sum_up_days(state: PartitionState, now_ms: int) -> None:
-    while (state.shared.days_done + 1) * DAY_MS + DAY_CLOSES_AFTER_MS <= now_ms:
-        day = state.shared.days_done
-        state.shared.days_done += 1
+    shared = state.shared
+    left = DEVICES_A_TICK
+    while left > 0 and (shared.days_done + 1) * DAY_MS + DAY_CLOSES_AFTER_MS <= now_ms:
+        day = shared.days_done
         end_ms = (day + 1) * DAY_MS
-        days: dict[str, list[DeviceDay]] = {customer_id: [] for customer_id in sorted(state.shared.customers)}
-        for _, device in sorted(state.devices.items()):
-            if device.usage is not None and device.entry.customer_id in days:
-                days[device.entry.customer_id].append(_device_day(state, device, day))
-        for customer_id, of_customer in days.items():
-            state.effects.put(state.shared.desk.day(customer_id, end_ms, of_customer))
+        for customer_id, devices in state.places.of_customer.items():
+            if customer_id <= shared.day_customer:
+                continue
+            of_customer = [_device_day(state, device, day) for device in devices if device.usage is not None]
+            state.effects.put(shared.desk.day(customer_id, end_ms, of_customer))
+            shared.day_customer = customer_id
+            left -= len(devices)
+            if left <= 0:
+                return
+        shared.days_done, shared.day_customer = day + 1, ""
+        state.forget_calendars(now_ms)
         state.effects.put(
             ModelMetricRow(state.number, end_ms, "failure_risk", metric, value)
-            for metric, value in state.shared.risk.metrics().items()
+            for metric, value in shared.risk.metrics().items()
             if value == value
         )
 
@@ -160,9 +184,9 @@ def _device_day(state: PartitionState, device: DeviceState, day: int) -> DeviceD
     assert device.usage is not None
     assert device.cadence is not None
     device_id, end_ms = device.entry.device_id, (day + 1) * DAY_MS
-    usage = device.usage_days.get(day)
+    usage = device.usage_of(day)
     if usage is not None:
-        return DeviceDay(device_id, usage.observed, usage.expected, "reporting")
+        return DeviceDay(device_id, *usage, "reporting")
     if device.silent and device.cadence.last_ms <= end_ms - DARK_MS:
         state.changed.add(device_id)  # asking for what is usual fills a cache
         hours = range(day * DAY_MS + HOUR_MS, end_ms + HOUR_MS, HOUR_MS)

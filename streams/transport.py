@@ -1,4 +1,4 @@
-"""A Faust transport over the embedded log: broker URL `sqlite:///path/of/the/log` (`broker_url` writes it).
+"""A Faust transport over the embedded log: broker URL `sqlite:///path/of/the/log` (`EmbeddedLog.broker_url`).
 
 The whole log belongs to one worker at a time. What a Kafka group coordinator does is done here by the lease:
 `subscribe` returns at once, a task waits for the lease, has Faust's own assignor assign every partition, and reports
@@ -21,15 +21,16 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import quote
 
 from faust.transport import base
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from streams.lease import LEASE_TTL_MS, Lease
-from streams.log import EmbeddedLog, Record
-from streams.logfile import LeaseHeld, LogBusy, LogFull, UnknownPartition
+from streams.logs import Record
+from streams.logs.embedded import EmbeddedLog
+from streams.logs.file import LeaseHeld, LogBusy, LogFull, UnknownPartition
+from streams.logs.lease import LEASE_TTL_MS, Lease
+from streams.steering import Steered
 
 BUSY_POLL_S = 0.005  # half of it is the mean wait of a record on a line that was active lately
 IDLE_POLL_S = 0.020  # after a while without records: 50 looks a second, each of some microseconds
@@ -40,12 +41,7 @@ LEASE_REMINDER_S = 10.0
 LOG_APPEND_TIME = 1  # Kafka's name for a timestamp that the log has given
 
 
-def broker_url(path: Path) -> str:
-    """Return the URL under which Faust finds the embedded log at `path`."""
-    return f"sqlite://{quote(str(path.resolve()))}"
-
-
-class Consumer(base.Consumer):  # type: ignore[misc] # Faust publishes no types
+class Consumer(Steered, base.Consumer):  # type: ignore[misc] # Faust publishes no types
     """Reads the partitions of an embedded log while it holds the lease."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

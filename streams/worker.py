@@ -4,12 +4,13 @@ Faust brings the records and says which partitions are ours; it decides nothing 
 only in the URL. The life of a partition, for any broker:
 
 1. Assigned: `take_over` tells the offset to begin with, and the consumer seeks there. (Faust itself seeks to the
-   committed offset after its public signals; `perform_seek` is overridden, or it would undo this.)
+   committed offset after its public signals; `streams/steering.py` overrides that, or it would undo this.)
 2. Agent → lane → `process`, see `streams/lane.py`. The offset committed to the broker is for people to look at.
-3. Revoked or stopping: the lane is drained within a deadline, then `give_up`.
+3. Revoked or stopping: the lane is drained within a deadline, then `suspend` or `give_up`, see `streams/ownership.py`.
 
 Any exception of a processor, of Faust or of the transport ends `run_worker` with it. Faust would restart a failed agent
-or only log: so lanes run in tasks of our own, and `app.crash_reason` is looked at.
+or only log: so lanes run in tasks of our own, and `app.crash_reason` is looked at. Whoever keeps the worker starts it
+again: everything it needs is in the database and in the log.
 """
 
 from __future__ import annotations
@@ -23,47 +24,23 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
-from faust.types import TP
+from faust.types.auth import CredentialsT
 from mode import CrashingSupervisor
 
-from streams.ownership import Ownership
+from streams import kafka_transport, transport
+from streams.ownership import Ownership, WorkerStats
 from streams.processor import LogRecord, Processor
 
+GROUP_ID = "wardwatch"
 STOP_WITHIN_S = 5.0
+REBALANCE_WITHIN_S = 20.0
+REVOKE_WITHIN_S = 0.75 * REBALANCE_WITHIN_S  # a last cut of a large state takes some seconds; a new load takes more
 STREAM_BUFFER = 64
+DRIVERS = {"kafka": kafka_transport.Transport, "sqlite": transport.Transport}
 
 logger = logging.getLogger(__name__)
-
-
-class _NothingRead(dict[TP, int]):
-    """Faust's memory of read offsets, by which it drops what it takes for old: lanes decide that themselves."""
-
-    def __getitem__(self, tp: TP) -> None:  # type: ignore[override]
-        return None
-
-    def __setitem__(self, tp: TP, offset: int | None) -> None:
-        return None
-
-
-class _ToExpected:
-    """For any transport's consumer: seek to where the lanes are, not to what the broker remembers."""
-
-    app: Any
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._read_offset = _NothingRead()
-
-    async def perform_seek(self) -> None:
-        """Seek each partition to its lane's next offset. Faust calls this after a rebalance, and again as it likes."""
-        await self.seek_wait({tp: lane.expected for tp, lane in self.app.owned.lanes.items()})  # type: ignore[attr-defined]
-
-    def on_buffer_full(self, tp: TP) -> None:
-        """Do nothing: `put` waits, and Faust's own way of slowing down sleeps for a second."""
-
-    def on_buffer_drop(self, tp: TP) -> None:
-        """Do nothing, as nothing was taken out of fetching."""
 
 
 class _NoTables(TableManager):  # type: ignore[misc] # Faust publishes no types
@@ -79,17 +56,32 @@ class WorkerApp(faust.App):  # type: ignore[misc] # Faust publishes no types
 
     owned: Ownership
 
+    class BootStrategy(BootStrategy):  # type: ignore[misc] # Faust publishes no types
+        """Nothing is produced through Faust."""
+
+        enable_kafka_producer = False
+
     def _new_transport(self) -> Any:
-        transport = super()._new_transport()
-        transport.Consumer = type("Consumer", (_ToExpected, transport.Consumer), {"__module__": __name__})
-        return transport
+        url = self.conf.broker_consumer
+        return DRIVERS[url[0].scheme](url, self)
 
 
-def build_app(broker_url: str, owned: Ownership, topics: Iterable[str], data: Path) -> WorkerApp:
+def build_app(
+    broker_url: str,
+    owned: Ownership,
+    topics: Iterable[str],
+    data: Path,
+    *,
+    group: str = GROUP_ID,
+    instance: str | None = None,
+    credentials: CredentialsT | None = None,
+) -> WorkerApp:
     """Return the application, one agent for each topic; `data` is a folder that Faust may create and never fills."""
     app = WorkerApp(
-        "wardwatch",
+        group,
         broker=broker_url,
+        broker_credentials=credentials,
+        consumer_group_instance_id=instance,
         datadir=data,
         autodiscover=False,
         web_enabled=False,
@@ -100,10 +92,9 @@ def build_app(broker_url: str, owned: Ownership, topics: Iterable[str], data: Pa
         stream_wait_empty=False,
         stream_buffer_maxsize=STREAM_BUFFER,
         broker_session_timeout=6,
-        broker_heartbeat_interval=1,
+        broker_heartbeat_interval=0.3,
         broker_request_timeout=30,
-        broker_rebalance_timeout=20,
-        consumer_auto_offset_reset="earliest",
+        broker_rebalance_timeout=REBALANCE_WITHIN_S,
         worker_redirect_stdouts=False,
     )
     app.owned = owned
@@ -134,8 +125,8 @@ async def _on_assigned(app: WorkerApp, **_: Any) -> None:
         app.owned.fail(error)
 
 
-async def _on_revoked(app: WorkerApp, revoked: set[TP], **_: Any) -> None:
-    await app.owned.give_up(revoked, within_s=STOP_WITHIN_S)
+async def _on_revoked(app: WorkerApp, *_: Any, **__: Any) -> None:
+    await app.owned.revoke(within_s=REVOKE_WITHIN_S)
 
 
 async def run_worker(
@@ -143,17 +134,26 @@ async def run_worker(
     broker_url: str,
     topics: Mapping[str, Processor],
     data: Path,
+    group: str = GROUP_ID,
+    instance: str | None = None,
+    credentials: CredentialsT | None = None,
+    stats: WorkerStats | None = None,
     on_ready: Callable[[], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Own partitions of `topics` and have them processed until `stop` is set; then stop in order, within about 5 s.
 
     Without `stop`, SIGTERM and SIGINT do it. `on_ready` is called when the partitions are taken over and records flow.
-    `data` is a folder for Faust. Raises the first exception of a processor, of Faust or of the transport.
+    `data` is a folder for Faust; `stats` is counted on. Raises the first exception of a processor, of Faust or of the
+    transport.
+
+    On Kafka the workers of one `group` share the partitions. A worker with an `instance` name, which no other of its
+    group may have, is given the same partitions again when it comes back within 6 s, and nobody else's stand still
+    meanwhile; but when it leaves for good, its partitions wait for those 6 s. `credentials` are for TLS and SASL.
     """
     data.mkdir(parents=True, exist_ok=True)
-    owned = Ownership(topics)
-    app = build_app(broker_url, owned, topics, data)
+    owned = Ownership(topics, stats)
+    app = build_app(broker_url, owned, topics, data, group=group, instance=instance, credentials=credentials)
     async with _stop_event(stop) as stopping:
         running = asyncio.create_task(owned.guarded(_run(app, on_ready)), name="faust")
         ends: list[asyncio.Future[Any]] = [running, asyncio.create_task(stopping.wait()), owned.failed]
@@ -200,7 +200,7 @@ async def _shut_down(app: WorkerApp) -> None:
         app.consumer.stop_flow()
         app.flow_control.suspend()
     lanes = dict(owned.lanes)
-    await owned.give_up(lanes, within_s=STOP_WITHIN_S * 0.8, orderly=not owned.failed.done())
+    await owned.give_up(within_s=STOP_WITHIN_S * 0.8, orderly=not owned.failed.done())
     try:
         async with asyncio.timeout_at(deadline):
             if lanes:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from heapq import merge
 from operator import itemgetter
 
-from streams.logfile import record_key
+from streams.logs.file import record_key
 
 
 def delete_oldest(

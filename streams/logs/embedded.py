@@ -8,22 +8,23 @@ append; a reader asks by offset. Two decisions carry the rest:
 - **One integer is a record's key**: partition id * 2^40 + offset. A partition is one range of the table, an append goes
   to its end, a read is one scan.
 
-The file itself is in `streams/logfile.py`, the right of one worker at a time in `streams/lease.py`.
+The file itself is in `streams/logs/file.py`, the right of one worker at a time in `streams/logs/lease.py`.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
-from streams.logfile import (
+from streams.logs import Record, wall_clock_ms
+from streams.logs.file import (
     OffsetOutOfRange,
     PartitionsDiffer,
     UnknownPartition,
@@ -32,23 +33,9 @@ from streams.logfile import (
     open_log_file,
     record_key,
 )
-from streams.retention import delete_oldest
+from streams.logs.retention import delete_oldest
 
 RETAIN_CHUNK = 1000  # records deleted in one transaction, so that appenders wait for milliseconds only
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since the epoch, UTC."""
-    return time.time_ns() // 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One appended value. `appended_ms` is the appender's wall clock, for retention and people only."""
-
-    offset: int
-    value: bytes
-    appended_ms: int
 
 
 @dataclass(slots=True)
@@ -66,7 +53,7 @@ class EmbeddedLog:
 
     A reader that must not wait for appends opens its own. `path` is created when absent; its folder must exist.
     `busy_timeout_ms` is how long a writer waits for other processes' transactions. Errors are those of
-    `streams/logfile.py`: a foreign, newer or damaged file is `LogUnusable`.
+    `streams/logs/file.py`: a foreign, newer or damaged file is `LogUnusable`.
     """
 
     def __init__(
@@ -81,6 +68,11 @@ class EmbeddedLog:
         self._waiting_lock = threading.Lock()
         self._ids: dict[tuple[str, int], int] = {}
         self._seen_version: int | None = None
+
+    @property
+    def broker_url(self) -> str:
+        """The URL under which Faust finds this log: `sqlite:///path/of/the/log`."""
+        return f"sqlite://{quote(str(self.path.resolve()))}"
 
     def __enter__(self) -> Self:
         return self

@@ -42,7 +42,7 @@ _TABLES = (
 
 
 class LogError(Exception):
-    """Something is wrong with the embedded log; the message names the file."""
+    """Something is wrong with the log; the message names the file or the brokers."""
 
 
 class LogFull(LogError):
@@ -53,8 +53,12 @@ class LogBusy(LogError):
     """Other processes have held the file's write lock for the whole of the busy timeout."""
 
 
+class LogUnreachable(LogError):
+    """No broker has done what was asked within the time given; the call may be repeated."""
+
+
 class LogUnusable(LogError):
-    """The file is not a log, is one of another format, is damaged, or lies where WAL cannot work."""
+    """What is there is not a log, is one of another format or with settings that lose records, or is damaged."""
 
 
 class LeaseHeld(LogError):

@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from streams.log import EmbeddedLog
-from streams.logfile import LeaseHeld, LeaseLost
+from streams.logs.embedded import EmbeddedLog
+from streams.logs.file import LeaseHeld, LeaseLost
 
 LEASE_TTL_MS = 15_000
 
