@@ -2,46 +2,48 @@
 
 paho's thread only puts what comes into the queue; when that is full it waits, and the broker keeps the rest. The thread
 that calls `Bridge.run` is the writer. The session is persistent and acknowledgement manual, so the broker keeps what is
-not in the log, through a crash of this process too, and sends it again in order. (A shared subscription brings no
-retained messages: births from before the first start of a bridge are not heard again, the next ones are.)
+not in the log, through a crash of this process too, and sends it again in order. (Retained messages are not asked for,
+as a broker may bring them with each connection: births from before the first start of a bridge are not heard again, the
+next ones are.)
 
 In wall-clock time a tick says that everything up to it has come. A bridge without its broker, or with a backlog of it
 before itself, cannot say that: time would run ahead and every device seem silent. So after each connect the bridge
 sends itself a mark, which comes behind the backlog, and ticks only from the mark to the loss of the connection.
 """
 
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import structlog
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ingest.batch import Entry
+from ingest.bulk import Plain
+from ingest.connection import address, arrival_of, make_client, open_session, without_password
 from ingest.directory import DeviceDirectory
+from ingest.insist import GaveUpError
 from ingest.intake import Arrival, Intake
+from ingest.neighbours import SHARES, Neighbours
+from ingest.overflow import Overflow, OverflowStore
+from ingest.pressure import Pressure
 from ingest.settings import BridgeConfig, BridgeStats
+from ingest.strangers import Strangers
 from ingest.ticks import Ticks
-from ingest.writer import GaveUpError, Writer
+from ingest.writer import Writer
 from schema.catalogue import Catalogue
-from schema.topics import CLOCK_TOPIC, MQTT_ROOT
+from schema.topics import CLOCK_TOPIC, MQTT_ROOT, mark_topic
 
-SHARE = "$share/wardwatch"
-SESSION_EXPIRY_S = 7 * 86_400
-RECEIVE_MAXIMUM = 65_535
-KEEPALIVE_S = 60
-CONNECT_TIMEOUT_S = 3.0
-RECONNECT_MAX_S = 30
 SLICE = 1000
 SUMMARY_EVERY_S = 60.0
+PAUSE_S = 0.1
+STALLED_S = 1.0
+"""After so long a standstill of the writer, what has come meanwhile is let in before the next tick."""
 
 _log = structlog.get_logger("ingest")
 
@@ -49,8 +51,9 @@ _log = structlog.get_logger("ingest")
 class Bridge:
     """Carries messages from a broker into `append` until it is stopped.
 
-    `append` takes (log topic, partition, record) entries and returns when they are durable, all of them; `last_ticks`
-    is the last tick that the log holds in each partition.
+    `append` takes (log topic, partition, record) entries and returns their offsets when they are durable, all of them;
+    `last_ticks` is the last tick of this source that the log holds in each partition, `sources` are the others that
+    count there. `lag` is the number of records that wait for the workers. Without `overflow` there are no quotas.
     """
 
     def __init__(
@@ -59,11 +62,15 @@ class Bridge:
         *,
         catalogue: Catalogue,
         directory: DeviceDirectory,
-        append: Callable[[Sequence[Entry]], object],
+        append: Callable[[Sequence[Entry]], Sequence[int]],
         last_ticks: Mapping[int, int],
+        sources: Sequence[str] = (),
+        overflow: OverflowStore | None = None,
+        lag: Callable[[], int] | None = None,
     ) -> None:
         if directory.partitions != config.partitions:
             raise ValueError(f"partitions: {config.partitions}, but the directory has {directory.partitions}")
+        address(config.mqtt_url)
         self.stats = BridgeStats()
         self.subscribed = threading.Event()
         """Set while the broker delivers to this bridge; before the first time, what is published is lost."""
@@ -72,20 +79,45 @@ class Bridge:
         self._directory = directory
         self._append = append
         self._last_ticks = last_ticks
-        self._address = _address(config.mqtt_url)
+        self._overflow = None if overflow is None else Overflow(config, overflow, self.stats)
+        self._strangers = None if config.clock == "simulated" else Strangers(directory, self.stats)
+        self._pressure = None if lag is None else Pressure(lambda: self._bytes_of(lag()), config.max_lag_bytes)
         self._intake = Intake(max_count=config.queue_count, max_bytes=config.queue_bytes)
-        self._mark_topic = f"{MQTT_ROOT}/_bridge/{config.source}"
+        self._mark_topic = mark_topic(config.source)
+        self._connections = count(1)
         self._connection = 0
         self._connected = False
         self._mark = b""
         self._caught_up = False
         self._connection_lock = threading.Lock()
-        self._client = self._make_client()
+        self._looked_s = 0.0
+        self._client = make_client(config.mqtt_url, config.source, manual_ack=True)
+        self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
+        self._client.on_plain = self._on_plain
+        self._neighbours = Neighbours(
+            config,
+            known=sources,
+            publish=self._publish,
+            put=self._intake.put,
+            new_connection=lambda: next(self._connections),
+            stats=self.stats,
+            overflow=self._overflow,
+            strangers=self._strangers,
+        )
 
     @property
     def queued(self) -> int:
         """Arrivals that wait for the writer."""
         return len(self._intake)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to the broker."""
+        return self._connected
 
     def run(self, stop: threading.Event) -> None:
         """Bridge until `stop` is set; then write what was taken, acknowledge it, and say that this source has left.
@@ -93,43 +125,89 @@ class Bridge:
         What the queue still holds is left to the broker, which sends it again.
         """
         writer = self._make_writer(stop)
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho has not typed it
-        properties.SessionExpiryInterval = SESSION_EXPIRY_S
-        properties.ReceiveMaximum = RECEIVE_MAXIMUM
-        host, port = self._address
+        stopped = False
+        for helper in (self._pressure, self._strangers):
+            if helper is not None:
+                threading.Thread(target=helper.watch, args=(stop,), daemon=True).start()
         try:
             writer.start()
-            self._client.connect_async(host, port, KEEPALIVE_S, clean_start=False, properties=properties)
-            self._client.loop_start()
+            open_session(self._client, self._config.mqtt_url)
+            self._neighbours.open()
             self._work(writer, stop)
             self._intake.close()
             writer.leave()
+            stopped = True
         except GaveUpError as error:
             _log.warning("stopped with messages unwritten; the broker sends them again", error=str(error))
         finally:
             self._intake.close()
+            self._neighbours.close(stopped=stopped)
             self._client.disconnect()
             self._client.loop_stop()
             _log.info("stopped", source=self._config.source, **self.stats.as_dict())
 
     def _work(self, writer: Writer, stop: threading.Event) -> None:
-        summary_at_s = time.monotonic() + SUMMARY_EVERY_S
+        self._looked_s = time.monotonic()
+        summary_at_s = self._looked_s + SUMMARY_EVERY_S
         while not stop.is_set():
+            now_s = self._look()
+            self._neighbours.attend(writer, now_s)
+            if self._is_held_up(writer):
+                self._caught_up = False
+                writer.act(may_tick=False)
+                stop.wait(PAUSE_S)
+                continue
             for arrival in self._intake.take(SLICE, timeout_s=writer.patience_s()):
-                if arrival.topic == self._mark_topic:
-                    self._see_mark(arrival)
+                if arrival.topic.endswith("/mark") and arrival.topic.startswith(f"{MQTT_ROOT}/_bridge/"):
+                    self._see_mark(arrival, writer)
                 else:
                     writer.take(arrival)
+            self._look()
             writer.act(may_tick=self._caught_up)
-            if time.monotonic() >= summary_at_s:
-                summary_at_s = time.monotonic() + SUMMARY_EVERY_S
+            if now_s >= summary_at_s:
+                summary_at_s = now_s + SUMMARY_EVERY_S
                 _log.info("summary", connected=self._connected, queued=self.queued, **self.stats.as_dict())
 
-    def _see_mark(self, arrival: Arrival) -> None:
+    def _look(self) -> float:
+        """Return the time, having noticed whether this process has stood still since the last look."""
+        before_s, self._looked_s = self._looked_s, time.monotonic()
+        if self._looked_s - before_s > STALLED_S:
+            self._neighbours.resume(self._looked_s)
+            self._catch_up()
+        return self._looked_s
+
+    def _is_held_up(self, writer: Writer) -> bool:
+        """Tell whether nothing may be taken, and see to it that time waits for what has queued up meanwhile."""
+        stats, pressure = self.stats, self._pressure
+        high = pressure is not None and pressure.high
+        if pressure is not None:
+            stats.lag_bytes = pressure.lag_bytes
+        held_up, was = high or writer.stuck, stats.paused
+        if held_up != was:
+            stats.paused = held_up
+            stats.pauses += held_up
+            if not held_up:
+                self._catch_up()
+        return held_up
+
+    def _catch_up(self) -> None:
+        """Let no tick be written before everything that has come until now is."""
+        if self._config.clock == "wall":
+            with self._connection_lock:
+                self._caught_up = False
+                self._mark = mark = str(time.time_ns()).encode()
+            self._client.publish(self._mark_topic, mark, qos=1)
+
+    def _see_mark(self, arrival: Arrival, writer: Writer) -> None:
+        self._neighbours.see_mark(arrival, writer)
         self._acknowledge([arrival])
         with self._connection_lock:
             if arrival.connection == self._connection and arrival.payload == self._mark:
                 self._caught_up = True
+
+    def _bytes_of(self, records: int) -> int:
+        """Size of so many records, as large as this bridge has written them so far."""
+        return records * self.stats.record_bytes // max(1, self.stats.records)
 
     def _make_writer(self, stop: threading.Event) -> Writer:
         config = self._config
@@ -143,33 +221,30 @@ class Bridge:
             publish=self._publish,
             stats=self.stats,
             stop=stop,
+            overflow=self._overflow,
+            strangers=self._strangers,
+            tell_bridges=self._neighbours.tell,
+            is_ours=self._neighbours.is_ours,
         )
-
-    def _make_client(self) -> Client:
-        url = urlsplit(self._config.mqtt_url)
-        client = Client(CallbackAPIVersion.VERSION2, client_id=self._config.source, protocol=MQTTv5, manual_ack=True)
-        client.connect_timeout = CONNECT_TIMEOUT_S
-        client.reconnect_delay_set(1, RECONNECT_MAX_S)
-        if url.username is not None:
-            client.username_pw_set(unquote(url.username), None if url.password is None else unquote(url.password))
-        if url.scheme == "mqtts":
-            client.tls_set_context(ssl.create_default_context())
-        client.on_connect = self._on_connect
-        client.on_connect_fail = self._on_connect_fail
-        client.on_disconnect = self._on_disconnect
-        client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
-        return client
 
     def _acknowledge(self, arrivals: Sequence[Arrival]) -> None:
         """Acknowledge what came on the present connection; of an earlier one the broker counts packets anew."""
         with self._connection_lock:
+            ours: list[int] = []
             for arrival in arrivals:
-                if arrival.connection == self._connection:
+                if arrival.connection != self._connection:
+                    self._neighbours.acknowledge(arrival)
+                elif arrival.qos == 1:
+                    ours.append(arrival.packet_id)
+                else:
                     self._client.ack(arrival.packet_id, arrival.qos)
+            self._client.ack_all(ours)
 
     def _publish(self, topic: str, payload: bytes, qos: int) -> None:
-        self._client.publish(topic, payload, qos)
+        if qos == 0:
+            self._client.send(topic, payload)
+        else:
+            self._client.publish(topic, payload, qos)
 
     def _on_connect(
         self, client: Client, _userdata: Any, flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
@@ -178,21 +253,18 @@ class Bridge:
             _log.error("the broker refuses the connection", reason=str(reason))
             return
         with self._connection_lock:
-            self._connection += 1
+            self._connection = next(self._connections)
             self._connected = True
             self._mark = str(time.time_ns()).encode()  # one of an earlier connection may still be under way
-        _log.info("connected", url=_without_password(self._config.mqtt_url), session_present=flags.session_present)
+        _log.info("connected", url=without_password(self._config.mqtt_url), session_present=flags.session_present)
         own = CLOCK_TOPIC if self._config.clock == "simulated" else self._mark_topic
         no_retained = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-        client.subscribe(
-            [(f"{SHARE}/{MQTT_ROOT}/+/{kind}", SubscribeOptions(qos=1)) for kind in ("telemetry", "state")]
-            + [(own, no_retained)]
-        )
+        client.subscribe([(topic, no_retained) for topic in (*SHARES, own)])
         if own == self._mark_topic:
             client.publish(self._mark_topic, self._mark, qos=1)
 
     def _on_connect_fail(self, _client: Client, _userdata: Any) -> None:
-        _log.warning("the broker cannot be reached", url=_without_password(self._config.mqtt_url))
+        _log.warning("the broker cannot be reached", url=without_password(self._config.mqtt_url))
 
     def _on_disconnect(
         self,
@@ -203,7 +275,7 @@ class Bridge:
         _properties: Properties | None,
     ) -> None:
         with self._connection_lock:
-            self._connection += 1
+            self._connection = next(self._connections)
             self._connected = self._caught_up = False
         self.subscribed.clear()
         if reason.is_failure:
@@ -218,29 +290,14 @@ class Bridge:
         else:
             self.subscribed.set()
 
-    def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = "(not UTF-8)"
-        content_type = getattr(message.properties, "ContentType", None)
+    def _on_plain(self, messages: Sequence[Plain]) -> None:
+        connection = self._connection
         self._intake.put(
-            Arrival(topic, bytes(message.payload), content_type, message.mid, message.qos, self._connection)
+            *[
+                Arrival(topic, payload, content_type, packet_id, 1, connection)
+                for topic, payload, content_type, packet_id in messages
+            ]
         )
 
-
-def _address(url: str) -> tuple[str, int]:
-    """Return host and port of an MQTT URL.
-
-    Raises:
-        ValueError: it is none.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
-        raise ValueError(f"mqtt_url: expected mqtt://host[:port], got {_without_password(url)!r}")
-    return parts.hostname, parts.port or (8883 if parts.scheme == "mqtts" else 1883)
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
+        self._intake.put(arrival_of(message, self._connection))

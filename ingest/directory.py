@@ -47,6 +47,15 @@ class DeviceDirectory:
         """Add a device, or replace what was known of it."""
         self._devices[device.device_id] = self._known(device)
 
+    def known(self, device_id: str) -> KnownDevice | None:
+        """Return what is known of a device as far as the registry was read."""
+        return self._devices.get(device_id)
+
+    def read(self) -> None:
+        """Read the whole registry now; raises what reading raises."""
+        if self._refresh is not None:
+            self.replace(self._refresh())
+
     def find(self, device_id: str, *, receive_ms: int) -> KnownDevice | None:
         """Return what is known of a device; None if the registry, read afresh where that is due, does not have it."""
         known = self._devices.get(device_id)

@@ -31,18 +31,19 @@ class Intake:
     def __len__(self) -> int:
         return len(self._arrivals)
 
-    def put(self, arrival: Arrival) -> None:
-        """Add an arrival, waiting while there is no room; once closed, drop it (unacknowledged, it comes again)."""
-        size = len(arrival.payload)
+    def put(self, *arrivals: Arrival) -> None:
+        """Add arrivals, waiting while there is no room; once closed, drop them (unacknowledged, they come again)."""
         with self._changed:
-            while self._arrivals and not self._closed and not self._has_room(size):
-                self._changed.wait()
-            if self._closed:
-                return
-            self._arrivals.append(arrival)
-            self._bytes += size
-            if len(self._arrivals) == 1:
-                self._changed.notify_all()
+            for arrival in arrivals:
+                size = len(arrival.payload)
+                while self._arrivals and not self._closed and not self._has_room(size):
+                    self._changed.notify_all()
+                    self._changed.wait()
+                if self._closed:
+                    return
+                self._arrivals.append(arrival)
+                self._bytes += size
+            self._changed.notify_all()
 
     def take(self, max_count: int, *, timeout_s: float) -> list[Arrival]:
         """Remove and return the oldest arrivals; none if none comes within the timeout or the intake is closed."""

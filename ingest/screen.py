@@ -11,7 +11,7 @@ from typing import Any
 
 _LOWER = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
 _DROPPED = b"0123456789]{}, \t\r\n"
-_HOT = (
+_HOT_WORDS = (
     *(b"patient", b"birth", b"dob", b"mrn", b"ssn", b"medical", b"accession", b"instance"),
     *(b"given", b"family", b"surname"),
     *(word.encode() for word in ("患者", "病人", "姓名", "身份证", "病历", "住院号")),
@@ -21,6 +21,7 @@ _HOT = (
     b"\\u",  # escaped letters would hide all of these
 )
 """Looked for in what is left of a payload without `_DROPPED`, in small letters: a tenth of it where it is readings."""
+_HOT = re.compile(b"|".join(map(re.escape, _HOT_WORDS)))
 _HOT_MSGPACK = b"\xa800"  # a DICOM tag as a field's name: a string of eight bytes
 
 _FIELD = re.compile(
@@ -57,11 +58,7 @@ NAME_LENGTH = 64
 
 def suspicious(payload: bytes) -> bool:
     """Tell whether a closer look is needed; about a microsecond for a payload of 500 bytes."""
-    left = payload.translate(_LOWER, _DROPPED)
-    for word in _HOT:  # any() with a generator takes three times as long, and this is for each message
-        if word in left:
-            return True
-    return _HOT_MSGPACK in payload
+    return _HOT.search(payload.translate(_LOWER, _DROPPED)) is not None or _HOT_MSGPACK in payload
 
 
 def names_a_person(text: str) -> bool:

@@ -44,5 +44,9 @@ class Ticks:
         """Say that the source counts no longer."""
         return [self._entry(p, self._last_ms.get(p, ms), "left") for p, ms in self._joined_ms.items()]
 
+    def left_by(self, source: str, at_ms: int) -> list[Entry]:
+        """Say it for another source, that is gone."""
+        return [(TELEMETRY, partition, encode_tick(Tick(source, at_ms, "left"))) for partition in self._partitions]
+
     def _entry(self, partition: int, at_ms: int, state: str) -> Entry:
         return TELEMETRY, partition, encode_tick(Tick(self._source, at_ms, state))  # type: ignore[arg-type] # one of three

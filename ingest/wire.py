@@ -15,19 +15,36 @@ DECODING_ERRORS = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
 """What decoders raise on bytes that are none of theirs: also bad UTF-8, keys that cannot be keys, endless nesting."""
 
 
+class Envelope(msgspec.Struct):
+    """A telemetry message whose series are still JSON, for `ingest.series`."""
+
+    device: str
+    boot: int
+    seq: int
+    sent: int
+    series: msgspec.Raw = msgspec.Raw(b"{}")
+    faults: list[WireFault] = []
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """The decoders of one content type: straight into the wire's shapes, and into plain values."""
 
+    envelope: Callable[[bytes], Envelope] | None
+    """Leaves the series as they are; only for JSON."""
     telemetry: Callable[[bytes], WireTelemetry]
     state: Callable[[bytes], WireState]
     plain: Callable[[bytes], Any]
 
 
 _JSON = Format(
-    msgspec.json.Decoder(WireTelemetry).decode, msgspec.json.Decoder(WireState).decode, msgspec.json.Decoder().decode
+    msgspec.json.Decoder(Envelope).decode,
+    msgspec.json.Decoder(WireTelemetry).decode,
+    msgspec.json.Decoder(WireState).decode,
+    msgspec.json.Decoder().decode,
 )
 _MSGPACK = Format(
+    None,
     msgspec.msgpack.Decoder(WireTelemetry).decode,
     msgspec.msgpack.Decoder(WireState).decode,
     msgspec.msgpack.Decoder().decode,

@@ -3,15 +3,17 @@
 One thread calls everything here. It knows no MQTT: what acknowledges and publishes is handed in, as is the log.
 
 Order carries the meaning. Arrivals are handled as they came; an append holds everything taken so far, in one call, so
-whatever is acknowledged is a prefix of what came. After a crash the broker sends the rest again, before anything new;
-what was written and not yet acknowledged is then written twice, and the partition finds it by its number.
+whatever is acknowledged is a prefix of what came (but for strangers, who wait apart). After a crash the broker sends
+the rest again, before anything new; what was written and not yet acknowledged is then written twice, and the partition
+finds it by its number.
 
-- In wall-clock time the writer ticks every second, and a batch waits `flush_ms` for company.
+- In wall-clock time the writer ticks every second, and a batch waits `flush_ms` for company. It joins with its first
+  tick, not before: what it still has before itself then comes late, but holds up nobody's time.
 - In simulated time only clocks move time: a clock flushes what came before it and ticks every partition. Several clocks
   that wait in the queue share one append. What comes before the first clock of all waits for it and takes its time.
+- What waits in the overflow is admitted again right behind a tick.
 """
 
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,41 +22,32 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from ingest.batch import Batch, Entry
-from ingest.confirm import Confirmations
-from ingest.decode import EARLIEST_MS, Decoder, device_in
+from ingest.admission import Admission
+from ingest.batch import Entry
+from ingest.clock import read_clock
+from ingest.confirm import Confirmations, Place
+from ingest.decode import device_in
 from ingest.directory import DeviceDirectory
+from ingest.insist import insist
 from ingest.intake import Arrival
+from ingest.overflow import Overflow
 from ingest.refusal import Problems, refused
 from ingest.settings import BridgeConfig, BridgeStats
+from ingest.strangers import Strangers
 from ingest.ticks import Ticks
-from ingest.wire import DECODING_ERRORS
 from schema.catalogue import Catalogue
-from schema.messages import Refused
-from schema.topics import CLOCK_CONFIRMED_TOPIC, CLOCK_TOPIC, confirmed_topic
+from schema.notices import Notice
+from schema.topics import CLOCK_CONFIRMED_TOPIC, CLOCK_TOPIC, OVERFLOW, REFUSED, confirmed_topic
 
 TICK_MS = 1000
 COMMIT_BYTES = 1 << 20
 COMMIT_ARRIVALS = 5_000
-RETRY_FIRST_S = 0.05
-RETRY_MAX_S = 5.0
 PATIENCE_S = 0.2
 """The longest sleep: how late a stop may be noticed."""
 
 _T = TypeVar("_T")
 _log = structlog.get_logger("ingest")
 _encoder = msgspec.json.Encoder()
-
-
-class GaveUpError(Exception):
-    """The bridge is to stop and a dependency still fails: what is not written stays unacknowledged, and comes again."""
-
-
-class _ClockMessage(msgspec.Struct):
-    at: int
-
-
-_clock_decoder = msgspec.json.Decoder(_ClockMessage)
 
 
 def wall_clock_ms() -> int:
@@ -65,8 +58,9 @@ def wall_clock_ms() -> int:
 class Writer:
     """Takes arrivals one by one; `act` does what is due. See the module for the order it keeps.
 
-    `append` is durable when it returns; whatever it or the directory raises is taken for a broken dependency, and it is
-    tried again until `stop` is set.
+    `append` is durable when it returns, and returns the offsets; whatever it, the overflow or the directory raises is
+    taken for a broken dependency, and it is tried again until `stop` is set. `tell_bridges` is given what was written
+    before it is acknowledged.
     """
 
     def __init__(
@@ -75,19 +69,30 @@ class Writer:
         *,
         catalogue: Catalogue,
         directory: DeviceDirectory,
-        append: Callable[[Sequence[Entry]], object],
+        append: Callable[[Sequence[Entry]], Sequence[int]],
         ticks: Ticks,
         acknowledge: Callable[[Sequence[Arrival]], None],
         publish: Callable[[str, bytes, int], None],
         stats: BridgeStats,
         stop: threading.Event,
+        overflow: Overflow | None = None,
+        strangers: Strangers | None = None,
+        tell_bridges: Callable[[Sequence[Place]], None] = lambda _: None,
+        is_ours: Callable[[str], bool] = lambda _: True,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
+        self.confirmations = Confirmations(interval_ms=config.confirm_interval_ms)
         self._simulated = config.clock == "simulated"
         self._flush_s = config.flush_ms / 1000
         self._source = config.source
-        self._decoder = Decoder(catalogue)
+        self._admission = Admission(
+            config, catalogue=catalogue, directory=directory, ticks=ticks, overflow=overflow, stats=stats
+        )
         self._directory = directory
+        self._overflow = overflow
+        self._strangers = strangers
+        self._tell_bridges = tell_bridges
+        self._is_ours = is_ours
         self._append = append
         self._ticks = ticks
         self._acknowledge = acknowledge
@@ -95,21 +100,24 @@ class Writer:
         self._stats = stats
         self._stop = stop
         self._now_ms = now_ms
-        self._batch = Batch(source=config.source, max_readings=config.max_readings)
-        self._confirmations = Confirmations(interval_ms=config.confirm_interval_ms)
         self._entries: list[Entry] = []
         self._taken: list[Arrival] = []
         self._taken_at_s = 0.0
-        self._places: list[tuple[str, int, int]] = []
+        self._readmitted = False
         self._clocks: list[int] = []
         self._held: list[Arrival] = []
 
     def start(self) -> None:
-        """Join: at the last ticks, or now where there are none; in simulated time at the first clock."""
+        """Find what waits in the overflow; in simulated time, join where there is a tick to join at."""
         now_ms, last_ms = self._now_ms(), self._ticks.newest_ms() or 0
-        if not self._simulated and last_ms > now_ms + TICK_MS:
+        if self._overflow is not None:
+            overflow = self._overflow
+            self._insist("overflow", lambda: overflow.restore(self.time_ms()))
+            self._admission.remind()
+        if self._simulated:
+            self._stage(self._ticks.joined(None))
+        elif last_ms > now_ms + TICK_MS:
             _log.warning("time stands still until the clock has caught up", behind_ms=last_ms - now_ms)
-        self._stage(self._ticks.joined(None if self._simulated else now_ms))
         self.commit()
 
     def take(self, arrival: Arrival) -> None:
@@ -124,11 +132,19 @@ class Writer:
         else:
             self._message(arrival)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing more may be taken until the registry can be read."""
+        return self._strangers is not None and self._strangers.full
+
     def act(self, *, may_tick: bool) -> None:
         """Tick, commit and confirm if that is due."""
+        if self._strangers:
+            for arrival in self._strangers.settled():
+                self._message(arrival, wall_ms=self._now_ms(), known=True)
         if self._commit_is_due(may_tick=may_tick):
             self.commit()
-        if self._confirmations.due(now_ms := self._time_ms()):
+        if self.confirmations.due(now_ms := self.time_ms()):
             self._confirm(now_ms)
 
     def patience_s(self) -> float:
@@ -141,87 +157,89 @@ class Writer:
         """Write what is left, say that this source counts no longer, and tell every sender how far it is confirmed."""
         self._stage(self._ticks.left())
         self.commit()
-        self._confirm(self._time_ms())
+        self._confirm(self.time_ms())
+
+    def give_up(self, source: str) -> None:
+        """Say for another source that it counts no longer; its next tick would make it count again."""
+        self._stage(self._ticks.left_by(source, self.time_ms()))
+        self.commit()
+
+    def take_over(self, source: str) -> None:
+        """Admit again what another bridge has left in the overflow."""
+        if self._overflow is not None:
+            overflow = self._overflow
+            self._insist("overflow", lambda: overflow.take_over(source, self.time_ms()))
+            self._admission.remind()
+
+    def release(self, source: str) -> None:
+        """Leave it to another bridge, which is back."""
+        if self._overflow is not None:
+            self._overflow.release(source)
+
+    def notice(self, notice: Notice) -> None:
+        """Have a notice written that concerns no device."""
+        self._admission.notice(0, notice)
+        self._stage([])
 
     def commit(self) -> None:
-        """Append everything taken so far; then confirm clocks and acknowledge."""
+        """Append everything taken so far; then confirm clocks, tell the other bridges, and acknowledge."""
         self._stage([])
         if self._entries:
-            entries = self._entries
-            self.insist("append", lambda: self._append(entries))
+            # A log may keep a part of an append when we crash. A refusal that comes again then takes the time of the
+            # newest tick: so refusals are written before any tick, and what is refused again changes nothing.
+            refusals = [entry for entry in self._entries if entry[0] == REFUSED]
+            if refusals:
+                self._insist("append", lambda: self._append(refusals))
+            entries = [entry for entry in self._entries if entry[0] != REFUSED]
+            offsets = self._insist("append", lambda: self._append(entries)) if entries else []
             self._entries = []
+            if self._overflow:
+                at = zip(entries, offsets, strict=True)
+                self._overflow.appended(offset for (topic, _, _), offset in at if topic == OVERFLOW)
             self._stats.appends += 1
-            self._stats.records += len(entries)
-            self._stats.record_bytes += sum(len(value) for _, _, value in entries)
+            self._stats.records += len(refusals) + len(entries)
+            self._stats.record_bytes += sum(len(value) for _, _, value in refusals + entries)
+            self._stats.ticked_ms = self._ticks.newest_ms() or 0
         for at_ms in self._clocks:
             self._publish(CLOCK_CONFIRMED_TOPIC, _encoder.encode({"at": at_ms, "source": self._source}), 1)
         self._clocks = []
+        places, self._admission.places = self._admission.places, []
+        if places:
+            self._tell_bridges(places)
         self._acknowledge(self._taken)
         self._taken = []
-        for place in self._places:
-            self._confirmations.written(*place)
-        self._places = []
+        for device_id, boot, seq in places:
+            self._stats.repeated += not self.confirmations.written(device_id, boot, seq)
+        if self._readmitted:
+            self._note_readmitted()
 
-    def insist(self, what: str, operation: Callable[[], _T]) -> _T:
-        """Call until it succeeds, with growing pauses.
+    def _insist(self, what: str, operation: Callable[[], _T]) -> _T:
+        return insist(what, operation, stop=self._stop, stats=self._stats)
 
-        Raises:
-            GaveUpError: it fails and `stop` is set.
-        """
-        delay_s = RETRY_FIRST_S
-        while True:
-            try:
-                return operation()
-            except Exception as error:
-                self._stats.failed_attempts += 1
-                if self._stop.is_set():
-                    raise GaveUpError(f"{what}: {error!r}") from error
-                _log.warning("retrying", what=what, error=repr(error), delay_s=round(delay_s, 3))
-            self._stop.wait(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 # spreads retries, guards nothing
-            delay_s = min(delay_s * 2, RETRY_MAX_S)
-
-    def _message(self, arrival: Arrival, *, wall_ms: int | None = None) -> None:
-        """Decode a message and put it into the batch.
-
-        Its receive time is the last tick of its partition, or the wall clock where that is later.
-        """
-        self._note_taken(arrival)
-        newest_ms = max(self._ticks.newest_ms() or 0, wall_ms or 0)
+    def _message(self, arrival: Arrival, *, wall_ms: int = 0, known: bool = False) -> None:
+        """Admit a message; `known` says that the registry has been read since it came."""
         device_id = device_in(arrival.topic)
         device = None
         if device_id is not None:
-            wanted = device_id
-            device = self.insist("registry", lambda: self._directory.find(wanted, receive_ms=newest_ms))
-        receive_ms = newest_ms
-        if device is not None:
-            receive_ms = max(self._ticks.last_ms(device.partition) or 0, wall_ms or 0) or newest_ms
-        decoded = self._decoder.decode(
-            arrival.topic, arrival.payload, device=device, receive_ms=receive_ms, content_type=arrival.content_type
-        )
-        if decoded.message is not None and device is not None:
-            self._batch.add(device.partition, decoded.message)
-            self._stats.messages += 1
-            self._stats.readings += len(decoded.message.readings)
-            self._stats.ahead += decoded.ahead
-        if decoded.refused is not None:
-            self._refuse(decoded.refused)
-        if decoded.seq and device is not None:
-            self._places.append((device.device_id, decoded.boot, decoded.seq))
+            device = self._directory.known(device_id)
+            if device is None and not known:
+                if self._strangers is None:
+                    wanted, now_ms = device_id, max(self._ticks.newest_ms() or 0, wall_ms)
+                    device = self._insist("registry", lambda: self._directory.find(wanted, receive_ms=now_ms))
+                elif not self._strangers.is_known_to_be_one(now_s := time.monotonic()):
+                    self._strangers.hold(arrival, now_s)
+                    return
+        self._note_taken(arrival)
+        self._admission.take(arrival, device, wall_ms=wall_ms)
 
     def _clock(self, arrival: Arrival) -> None:
         """Flush what came before, tick every partition; a clock that is not newer is only confirmed again."""
         problems = Problems()
-        at_ms = 0
-        try:
-            at_ms = _clock_decoder.decode(arrival.payload).at
-        except DECODING_ERRORS as error:
-            problems.add("invalid_payload", f"clock: {error}")
-        if problems.reason is None and not EARLIEST_MS <= at_ms < 2**53:
-            problems.add("timestamp_implausible", f"clock: at {at_ms}")
+        at_ms = read_clock(arrival.payload, problems)
         if problems.reason is not None:
             self._note_taken(arrival)
             received_ms = self._ticks.newest_ms() or 0
-            self._refuse(refused(arrival.topic, arrival.payload, problems, received_ms=received_ms))
+            self._admission.refuse(refused(arrival.topic, arrival.payload, problems, received_ms=received_ms))
             return
         self._stage(self._ticks.joined(at_ms))
         held, self._held = self._held, []
@@ -231,11 +249,27 @@ class Writer:
         self._stage(self._ticks.tick(at_ms))
         self._clocks.append(at_ms)
         self._stats.clocks += 1
+        if self._overflow:
+            self.commit()  # so that what comes back does not depend on which clocks share an append
+            self._readmit(0)
 
-    def _refuse(self, entry: Refused) -> None:
-        self._stats.refused[entry.reason] += 1
-        self._batch.refuse(entry)
-        _log.debug("refused", topic=entry.topic, reason=entry.reason, length=entry.length, sha256=entry.sha256)
+    def _readmit(self, wall_ms: int) -> None:
+        """Put in line what the quotas allow to come back from the overflow."""
+        self._stage([])
+        before = self._stats.readmitted
+        for device in self._admission.due_again():
+            while entry := self._insist("overflow", lambda: self._admission.again(device, wall_ms)):  # noqa: B023
+                self._entries.append(entry)
+            self._admission.settle(device, wall_ms)
+        self._readmitted |= self._stats.readmitted > before
+
+    def _note_readmitted(self) -> None:
+        self._readmitted = False
+        assert self._overflow is not None
+        try:
+            self._overflow.note()
+        except Exception as error:
+            _log.warning("how far the overflow is admitted again could not be noted", error=repr(error))
 
     def _note_taken(self, arrival: Arrival) -> None:
         if not self._taken:
@@ -244,30 +278,33 @@ class Writer:
 
     def _stage(self, entries: Sequence[Entry]) -> None:
         """Put what was batched so far, then `entries`, in line for the next append."""
-        self._entries += self._batch.drain()
+        self._entries += self._admission.drain()
         self._entries += entries
 
     def _commit_is_due(self, *, may_tick: bool) -> bool:
-        full = self._batch.approximate_bytes >= COMMIT_BYTES or len(self._taken) >= COMMIT_ARRIVALS
+        full = self._admission.approximate_bytes >= COMMIT_BYTES or len(self._taken) >= COMMIT_ARRIVALS
         if self._simulated:
-            return full or bool(self._clocks)
-        if may_tick and (entries := self._due_ticks()):
-            self._stage(entries)
+            return full or bool(self._clocks) or bool(self._entries)
+        if may_tick and self._tick_is_due():
+            now_ms = self._now_ms()
+            self._stage(self._ticks.joined(now_ms))
+            self._stage(self._ticks.tick(now_ms))
+            if self._overflow:
+                self._readmit(now_ms)
             return True
         return full or (bool(self._taken) and time.monotonic() - self._taken_at_s >= self._flush_s)
 
-    def _due_ticks(self) -> list[Entry]:
-        now_ms, newest_ms = self._now_ms(), self._ticks.newest_ms()
-        if newest_ms is not None and now_ms - newest_ms < TICK_MS:
-            return []
-        return self._ticks.tick(now_ms)
+    def _tick_is_due(self) -> bool:
+        newest_ms = self._ticks.newest_ms()
+        return newest_ms is None or self._now_ms() - newest_ms >= TICK_MS
 
-    def _time_ms(self) -> int:
+    def time_ms(self) -> int:
+        """The newest tick, or the wall clock where that counts and is later."""
         newest_ms = self._ticks.newest_ms() or 0
         return newest_ms if self._simulated else max(newest_ms, self._now_ms())
 
     def _confirm(self, now_ms: int) -> None:
-        for told in self._confirmations.tell(now_ms):
+        for told in self.confirmations.tell(now_ms, self._is_ours):
             payload = _encoder.encode({"boot": told.boot, "from": told.first, "seq": told.last})
             self._publish(confirmed_topic(told.device_id), payload, 0)
             self._stats.confirmations += 1

@@ -23,9 +23,9 @@ class Clocks:
     def confirmed(self, at_ms: int, source: str) -> Mapping[str, int] | None:
         """Take the word of one bridge; the marks of the newest clock that all bridges have now confirmed, if any."""
         self._confirmed_ms[source] = max(at_ms, self._confirmed_ms.get(source, at_ms))
-        if len(self._confirmed_ms) < self.bridges:
+        by_all_ms = self.newest_confirmed_ms
+        if by_all_ms is None:
             return None
-        by_all_ms = sorted(self._confirmed_ms.values(), reverse=True)[self.bridges - 1]
         marks = None
         for done_ms in [each for each in self._waiting if each <= by_all_ms]:
             marks = self._waiting.pop(done_ms)
@@ -34,3 +34,14 @@ class Clocks:
     def waiting(self) -> list[int]:
         """Clocks that are not confirmed, oldest first."""
         return list(self._waiting)
+
+    def marks(self, at_ms: int) -> Mapping[str, int] | None:
+        """The place of a clock in what each connection has sent; None once it is confirmed."""
+        return self._waiting.get(at_ms)
+
+    @property
+    def newest_confirmed_ms(self) -> int | None:
+        """The newest clock that all bridges have confirmed, None before the first."""
+        if len(self._confirmed_ms) < self.bridges:
+            return None
+        return sorted(self._confirmed_ms.values(), reverse=True)[self.bridges - 1]

@@ -61,6 +61,11 @@ class Line:
         return not self._wanted or (self._ready and self._unacknowledged == 0)
 
     @property
+    def wanted(self) -> bool:
+        """Whether it is to stand: opened, and neither cut nor closed."""
+        return self._wanted
+
+    @property
     def ready(self) -> bool:
         """Whether the connection stands and its subscriptions are made."""
         return self._ready

@@ -4,22 +4,24 @@ One connection a gateway, one for the clock, all in one thread. The clock is pub
 the broker has acknowledged everything before it on all connections and the last wills of broken ones have been seen;
 nothing later is published before the broker has acknowledged the clock. A bridge confirms a clock when everything
 before it is in the log; at most `CLOCKS_UNCONFIRMED` are on their way.
+
+When the broker was lost, virtual time stands still until everything is sent again (see `simulator.recovery`).
 """
 
 import selectors
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from schema.topics import CLOCK_CONFIRMED_TOPIC, CLOCK_TOPIC, confirmed_topic, state_topic
+from schema.topics import CLOCK_CONFIRMED_TOPIC, confirmed_topic, state_topic
 from simulator.clocks import Clocks
 from simulator.line import Line
+from simulator.recovery import Gateway, Recovery, clock_message
 from simulator.scenario import CLOCK_MS, Publication, Scenario
 from simulator.tally import Progress, Tally
 from simulator.truth import Totals
-from simulator.unconfirmed import Sent, Unconfirmed
-from simulator.wire import ClockConfirmed, Confirmed, State, clock_payload, decode, encode
+from simulator.unconfirmed import Sent
+from simulator.wire import ClockConfirmed, Confirmed, State, decode, encode
 
 CLOCKS_UNCONFIRMED = 8
 STAFF_HOUR_UTC = 8
@@ -28,21 +30,10 @@ _HOUR_MS = 3_600_000
 _SAY_AFTER_S = 1.0
 _PROGRESS_EVERY_S = 0.2
 _SHORT_S = 0.002
-_AGAIN_S = 3.0
 
 
 class _Stopped(Exception):
     """Somebody has asked the run to stop."""
-
-
-@dataclass(slots=True)
-class _Gateway:
-    """A gateway's connection and what nobody has confirmed of it."""
-
-    line: Line
-    kept: Unconfirmed = field(default_factory=Unconfirmed)
-    births: dict[str, Sent] = field(default_factory=dict)
-    """The newest birth of each device, announced again after a lost connection."""
 
 
 def play(
@@ -92,12 +83,8 @@ class _Player:
         self._told_s = 0.0
         self._wills: set[str] = set()
         """Gateways whose last will has not been seen yet."""
-        self._will_of: dict[str, bytes] = {}
+        self._will_of: dict[str, Sent] = {}
         self._clocks = Clocks(bridges)
-        self._clocks_lost = False
-        """The broker has forgotten clocks; they follow once everything else has been acknowledged."""
-        self._again_at_s: float | None = None
-        """When to send everything again if nobody has confirmed it: the bridge may have come back later than we."""
         gateways = scenario.fleet.gateways()
         self._control = Line(
             "simulator-clock",
@@ -105,11 +92,14 @@ class _Player:
             selector,
             subscriptions=[(CLOCK_CONFIRMED_TOPIC, 1), *((state_topic(gateway_id), 1) for gateway_id in gateways)],
             on_message=self._control_message,
-            on_restored=self._control_restored,
+            on_restored=lambda _line: self._control_restored(),
         )
         self._gateway_of_topic = {state_topic(gateway_id): gateway_id for gateway_id in gateways}
         self._device_of_topic = {confirmed_topic(m.device_id): m.device_id for m in scenario.fleet.machines}
         self._gateways = {gateway_id: self._gateway(gateway_id, url) for gateway_id in gateways}
+        self._recovery = Recovery(
+            self._gateways, self._control, self._clocks, self._tally, self._serve_until, scenario.start_ms
+        )
 
     def run(self) -> Totals:
         self._started_s = time.monotonic()
@@ -136,20 +126,20 @@ class _Player:
         self._tell("", 0.0)
         return self._tally.totals(self._at_ms)
 
-    def _gateway(self, gateway_id: str, url: str) -> _Gateway:
+    def _gateway(self, gateway_id: str, url: str) -> Gateway:
         topics = [
             (confirmed_topic(machine.device_id), 0)
             for machine in self._scenario.fleet.machines
             if machine.gateway_id == gateway_id
         ]
-        return _Gateway(
+        return Gateway(
             Line(
                 gateway_id,
                 url,
                 self._selector,
                 subscriptions=topics,
                 on_message=lambda topic, payload: self._confirmed(gateway_id, topic, payload),
-                on_restored=lambda _line: self._send_again(self._gateways[gateway_id]),
+                on_restored=lambda _line: self._recovery.gateway_restored(self._gateways[gateway_id]),
             )
         )
 
@@ -161,7 +151,7 @@ class _Player:
         self._at_ms = at_ms
         marks = {gateway_id: gateway.kept.mark() for gateway_id, gateway in self._gateways.items()}
         self._clocks.published(at_ms, marks)
-        self._control.publish(_clock_message(at_ms))
+        self._control.publish(clock_message(at_ms))
         self._serve_until(self._all_settled, "the broker to acknowledge the clock")
         due = self._staff is not None and (at_ms - STAFF_HOUR_UTC * _HOUR_MS) % _DAY_MS < CLOCK_MS
         bound = 0 if due else CLOCKS_UNCONFIRMED - 1
@@ -173,18 +163,20 @@ class _Player:
             self._tell("", 0.0)
 
     def _carry_out(self, publication: Publication) -> None:
+        self._serve_until(lambda: self._recovery.may_publish, "the broker")
         gateway = self._gateways[publication.gateway_id]
         kind, body = publication.kind, publication.body
         if kind == "join":
             assert isinstance(body, State)
             will = Sent(publication.topic, encode(State(body.device, "offline", body.boot)), True)
-            self._will_of[publication.gateway_id] = will.payload
+            self._will_of[publication.gateway_id] = will
             gateway.line.open(time.monotonic(), will)
             self._serve_until(lambda: gateway.line.ready, "the broker to accept a gateway")
             return
         if kind == "cut":
             self._serve_until(lambda: gateway.line.settled, "the broker to acknowledge")
             self._wills.add(publication.gateway_id)
+            gateway.kept.add(self._will_of[publication.gateway_id])
             gateway.line.cut()
             self._tally.count(publication)
             return
@@ -203,7 +195,7 @@ class _Player:
         self._tally.count(publication)
 
     def _all_settled(self) -> bool:
-        return self._control.settled and all(gateway.line.settled for gateway in self._gateways.values())
+        return not self._recovery.lost and self._recovery.settled
 
     def _pace(self, at_ms: int) -> None:
         """Wait, serving the connections, until the wall clock has come as far as `speed` allows."""
@@ -215,7 +207,11 @@ class _Player:
 
     def _serve_until(self, condition: Callable[[], bool], waiting_for: str) -> None:
         began_s: float | None = None
-        while not condition():
+        while True:
+            if self._recovery.wanted:
+                self._recovery.heal()
+            if condition():
+                return
             self._serve(0.05)
             now_s = time.monotonic()
             began_s = began_s or now_s
@@ -234,23 +230,6 @@ class _Player:
             self._control.keep(now_s)
             for gateway in self._gateways.values():
                 gateway.line.keep(now_s)
-        if self._clocks_lost or self._again_at_s is not None:
-            self._recover(now_s)
-
-    def _recover(self, now_s: float) -> None:
-        """After a loss of the broker, send clocks again, and everything before them until somebody confirms it."""
-        if not self._all_settled():
-            return
-        if self._clocks_lost:
-            self._clocks_lost = False
-            self._again_at_s = now_s + _AGAIN_S
-            for at_ms in self._clocks.waiting():
-                self._control.publish(_clock_message(at_ms))
-        elif self._again_at_s is not None and now_s >= self._again_at_s:
-            self._clocks_lost = True
-            for gateway in self._gateways.values():
-                if gateway.line.ready:
-                    self._send_again(gateway)
 
     def _heed_stop(self) -> None:
         if self._stop.is_set():
@@ -258,13 +237,14 @@ class _Player:
 
     def _control_message(self, topic: str, payload: bytes) -> None:
         if (gateway_id := self._gateway_of_topic.get(topic)) is not None:
-            if payload == self._will_of.get(gateway_id):
+            will = self._will_of.get(gateway_id)
+            if will is not None and payload == will.payload:
                 self._wills.discard(gateway_id)
             return
         told = decode(payload, ClockConfirmed)
         if told is None:
             return
-        self._again_at_s = None
+        self._recovery.answered(told)
         for confirmed_id, mark in (self._clocks.confirmed(told.at, told.source) or {}).items():
             self._gateways[confirmed_id].kept.confirmed_before(mark)
 
@@ -273,24 +253,13 @@ class _Player:
         if told is not None:
             self._gateways[gateway_id].kept.confirmed(self._device_of_topic[topic], told.boot, told.first, told.seq)
 
-    def _control_restored(self, _line: Line) -> None:
-        """A broker that starts again has forgotten wills, too."""
-        self._clocks_lost = True
+    def _control_restored(self) -> None:
+        """A broker that starts again has forgotten wills, too: they are kept like other messages."""
+        self._recovery.lost = True
         self._wills.clear()
-
-    def _send_again(self, gateway: _Gateway) -> None:
-        kept = gateway.kept.messages()
-        known = {id(sent) for sent in kept}
-        for sent in [*(birth for birth in gateway.births.values() if id(birth) not in known), *kept]:
-            gateway.line.publish(sent)
-            self._tally.sent_again += 1
 
     def _tell(self, waiting_for: str, waited_s: float) -> None:
         self._told_s = time.monotonic()
         self._on_progress(
             Progress(self._at_ms, self._tally.messages, self._tally.readings, waiting_for, round(waited_s, 1))
         )
-
-
-def _clock_message(at_ms: int) -> Sent:
-    return Sent(CLOCK_TOPIC, clock_payload(at_ms), False)

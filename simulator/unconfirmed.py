@@ -59,6 +59,10 @@ class Unconfirmed:
         """What is kept, oldest first."""
         return list(self._kept.values())
 
+    def before(self, mark: int | None, *, since: int = 0) -> list[Sent]:
+        """What is kept of [since, mark), places in the order as `mark` told them; without a mark all since."""
+        return [sent for number, sent in self._kept.items() if since <= number and (mark is None or number < mark)]
+
     def _forget(self, number: int) -> None:
         sent = self._kept.pop(number, None)
         if sent is not None and sent.seq:

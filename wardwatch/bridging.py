@@ -1,0 +1,79 @@
+"""What a bridge is told about the log: what waits in the overflow, how far the workers are, which sources count."""
+
+from collections.abc import Callable, Sequence
+
+from schema.record import TelemetryRecord, Tick, decode, is_tick
+from schema.topics import OVERFLOW, TELEMETRY
+from streams.logs import Log
+from streams.worker import GROUP_ID
+
+SOURCES_LOOK_BACK = 1000
+OVERFLOW_LOOK_AHEAD = 5000
+
+
+class OverflowTopic:
+    """The overflow topic of a log, as `ingest.overflow` reads it."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def read(self, offset: int, count: int) -> Sequence[tuple[int, bytes]]:
+        """See `ingest.overflow.OverflowStore`."""
+        offset = max(offset, self._log.start_offset(OVERFLOW, 0))
+        if offset >= self._log.end_offset(OVERFLOW, 0):
+            return ()
+        return [(record.offset, record.value) for record in self._log.read(OVERFLOW, 0, offset, max_records=count)]
+
+    def position(self, source: str) -> int:
+        """See `ingest.overflow.OverflowStore`."""
+        return self._log.committed(_reader(source)).get((OVERFLOW, 0), 0)
+
+    def note(self, source: str, offset: int) -> None:
+        """See `ingest.overflow.OverflowStore`."""
+        self._log.commit(_reader(source), {(OVERFLOW, 0): offset})
+
+
+def overflow_floor(log: Log) -> int:
+    """Return the offset in the overflow topic before which nothing waits, or an earlier one."""
+    topic = OverflowTopic(log)
+    positions: dict[str, int] = {}
+    floor = log.start_offset(OVERFLOW, 0)
+    for offset, value in topic.read(floor, OVERFLOW_LOOK_AHEAD):
+        record = decode(value)
+        if isinstance(record, TelemetryRecord):
+            if record.source not in positions:
+                positions[record.source] = topic.position(record.source)
+            if offset >= positions[record.source]:
+                break
+        floor = offset + 1
+    return floor
+
+
+def lag_of(log: Log) -> Callable[[], int]:
+    """Return what tells how many records of the telemetry topic the workers have before themselves."""
+
+    def lag() -> int:
+        ends, committed = log.end_offsets(), log.committed(GROUP_ID)
+        return sum(
+            max(0, end - max(committed.get(place, 0), log.start_offset(*place)))
+            for place, end in ends.items()
+            if place[0] == TELEMETRY
+        )
+
+    return lag
+
+
+def other_sources(log: Log, source: str, partitions: int) -> list[str]:
+    """Return the other sources that have ticked lately, by the end of the log, and have not left since."""
+    found: set[str] = set()
+    for partition in range(partitions):
+        seen: dict[str, bool] = {}
+        for record in log.last(TELEMETRY, partition, SOURCES_LOOK_BACK):
+            if is_tick(record.value) and isinstance(tick := decode(record.value), Tick):
+                seen[tick.source] = tick.state != "left"
+        found |= {name for name, counts in seen.items() if counts}
+    return sorted(found - {source})
+
+
+def _reader(source: str) -> str:
+    return f"readmit-{source}"
