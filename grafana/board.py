@@ -11,6 +11,7 @@ from grafana.palette import GREY
 from grafana.query import CALENDAR, DATA_SOURCE, Query
 
 FLEET_UID, CUSTOMERS_UID, SERVICE_UID = "wardwatch-fleet", "wardwatch-customers", "wardwatch-service"
+PIPELINE_UID = "wardwatch-pipeline"
 """Stable: links and bookmarks hold them."""
 TAG = "wardwatch"
 
@@ -87,8 +88,7 @@ def board(uid: str, title: str, description: str, variables: Sequence[Any], rows
             .icon_color(GREY)
         )
     )
-    for variable in variables:
-        dashboard.with_variable(variable)
+    dashboard.variables(list(variables))
     number = 0
     for row in rows:
         number += 1

@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from grafana.customers import customers_board
 from grafana.fleet import fleet_board
+from grafana.pipeline import pipeline_board
 from grafana.query import DATA_SOURCE_TYPE, DATA_SOURCE_UID
 from grafana.service import service_board
 
@@ -61,7 +62,7 @@ class DatabaseSettings:
 
 def boards() -> dict[str, dict[str, Any]]:
     """The dashboards as JSON objects, by uid, in the order in which people want them."""
-    built = [fleet_board(), customers_board(), service_board()]
+    built = [fleet_board(), customers_board(), service_board(), pipeline_board()]
     return {board.uid: json.loads(json.dumps(board, cls=JSONEncoder)) for board in built}
 
 
@@ -111,7 +112,40 @@ def apply(url: str, credential: str | tuple[str, str], database: DatabaseSetting
     return [(board["title"], f"{url.rstrip('/')}/d/{uid}") for uid, board in made.items()]
 
 
-def _connect(url: str, credential: str | tuple[str, str]) -> Any:
+def outdated(url: str, credential: str | tuple[str, str], *, timeout_s: float = TIMEOUT_S) -> list[str]:
+    """Titles of the boards that a Grafana server lacks, or has otherwise than `apply` would leave them.
+
+    Raises:
+        GrafanaError: the server cannot be reached, or refuses.
+    """
+    api = _connect(url, credential, timeout_s)
+    try:
+        return [board["title"] for uid, board in boards().items() if not _is_there(api, uid, board)]
+    finally:
+        api.client.s.close()
+
+
+def _is_there(api: Any, uid: str, board: dict[str, Any]) -> bool:
+    found: dict[str, Any] = {}
+
+    def look() -> None:
+        found.update(api.dashboard.get_dashboard(uid))
+
+    with _named(f"board {uid}"):
+        if not _exists(look):
+            return False
+    return _asked(found.get("dashboard", {})) == _asked(board)
+
+
+def _asked(board: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Titles and queries of a board's panels: what no server rewrites when it stores them."""
+    return [
+        (panel.get("title", ""), [target.get("rawSql", "") for target in panel.get("targets", [])])
+        for panel in board.get("panels", [])
+    ]
+
+
+def _connect(url: str, credential: str | tuple[str, str], timeout_s: float = TIMEOUT_S) -> Any:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or parts.hostname is None:
         raise GrafanaError(f"{url!r} is not the address of a Grafana server: http://host:port is expected")
@@ -122,7 +156,7 @@ def _connect(url: str, credential: str | tuple[str, str]) -> Any:
         host=f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname,
         port=parts.port,
         url_path_prefix=f"{path}/" if path else "",
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
     )
 
 

@@ -4,12 +4,14 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import psycopg
+import structlog
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -21,16 +23,18 @@ from schema.registry import Registry, RegistryError, check_registry
 from simulator.publisher import play
 from simulator.score import score as score_run
 from simulator.truth import append_truth, read_truth, write_truth
-from streams.logfile import LogError
+from streams.guarded import one_line
+from streams.logs.file import LogError
 from wardwatch import roles
 from wardwatch.actions import ActionError, import_registry
 from wardwatch.demo import DemoError, DemoOptions, DemoState, run_demo
+from wardwatch.doctor import diagnose
 from wardwatch.local import LocalPartsError
-from wardwatch.logs import configure_logs
+from wardwatch.logs import configure_logs, secrets_of, settings_summary
 from wardwatch.people import alerts_app, customers_app, workorders_app
 from wardwatch.settings import Settings, SettingsError, load_settings, with_addresses
-from wardwatch.stack import RoleError, running_stack
-from wardwatch.views import summary_table
+from wardwatch.stack import running_stack
+from wardwatch.views import show_checks, summary_table
 
 app = typer.Typer(
     name="wardwatch",
@@ -50,10 +54,14 @@ for name, group in (
     app.add_typer(group, name=name)
 
 console = Console(stderr=True)
+log = structlog.get_logger()
 EARLIEST_YEAR = 2001
 
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of all that a run leaves.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+KafkaOption = Annotated[
+    str | None, typer.Option("--kafka", help="Kafka is the log: HOST:PORT[,…] of one that runs, or local: start one.")
+]
 SeedOption = Annotated[int, typer.Option(help="Same seed, same fleet, same telemetry.")]
 DevicesOption = Annotated[int, typer.Option(min=1, help="Devices in the fleet.")]
 CustomersOption = Annotated[int, typer.Option(min=1, help="Hospitals.")]
@@ -65,12 +73,16 @@ StartOption = Annotated[
 
 
 @app.command()
-def up(data: DataOption = None) -> None:
+def up(data: DataOption = None, kafka: KafkaOption = None) -> None:
     """Start everything on this machine: broker, database, bridge, worker. Ctrl-C stops it in order."""
     stop = _stop_on_signals()
-    with running_stack(load_settings(data=data), console.print) as stack:
+    with running_stack(load_settings(data=data, kafka=kafka), console.print) as stack:
         console.print(f"MQTT      {stack.settings.mqtt_url}")
+        if stack.settings.kafka is not None:
+            console.print(f"Kafka     {stack.settings.kafka}")
         console.print(f"database  addresses are in {stack.settings.data / 'run' / 'addresses.json'}")
+        for role, url in stack.metrics.items():
+            console.print(f"metrics   {url} ({role})")
         console.print("everything runs; Ctrl-C stops it")
         stop.wait()
         console.print("stopping")
@@ -86,6 +98,7 @@ def demo(
     start: StartOption = None,
     speed: SpeedOption = "max",
     max_readings: Annotated[int | None, typer.Option(help="Readings in one record of the log, at most.")] = None,
+    kafka: KafkaOption = None,
     kill_worker_at: Annotated[float | None, typer.Option(min=0, max=1, help="Kill the worker at this share.")] = None,
     kill_ingest_at: Annotated[float | None, typer.Option(min=0, max=1, help="Kill the bridge at this share.")] = None,
     data: Annotated[Path, typer.Option(help="Data folder; emptied first.")] = Path(".data/demo"),
@@ -93,7 +106,7 @@ def demo(
 ) -> None:
     """Watch a fleet of hospital devices come alive, and score what was found against the truth."""
     stop = _stop_on_signals()
-    settings = load_settings(data=data, max_readings=max_readings)
+    settings = load_settings(data=data, max_readings=max_readings, kafka=kafka)
     options = DemoOptions(
         seed=seed,
         devices=devices,
@@ -149,6 +162,7 @@ def simulate(
     start: StartOption = None,
     speed: SpeedOption = "max",
     truth: Annotated[Path, typer.Option(help="Where the truth is written, as JSON lines.")] = Path("truth.jsonl"),
+    bridges: Annotated[int, typer.Option(min=1, help="Bridges that run, and confirm the clock.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the truth, publish nothing.")] = False,
     data: DataOption = None,
 ) -> None:
@@ -167,14 +181,15 @@ def simulate(
     if settings.mqtt_url is None:
         raise SettingsError("WARDWATCH_MQTT_URL: not set; name a broker")
     write_truth(truth, scenario.facts())
-    with roles.open_log(settings) as embedded:
+    with roles.open_log(settings) as opened:
         import_registry(
-            embedded, settings.database_url, scenario.registry, settings.partitions, now_ms=scenario.start_ms
+            opened, settings.database_url, scenario.registry, settings.partitions, now_ms=scenario.start_ms
         )
     totals = play(
         scenario,
         settings.mqtt_url,
         speed=_speed(speed),
+        bridges=bridges,
         on_progress=lambda at: console.print(
             f"{datetime.fromtimestamp(at.at_ms / 1000, UTC):%d %b %H:%M}  {at.messages:,} messages {at.waiting_for}",
             end="\r",
@@ -217,15 +232,22 @@ def migrate_command(data: DataOption = None) -> None:
 @app.command()
 def ingest() -> None:
     """Bring messages from the broker into the log. Addresses come from the settings."""
-    settings = load_settings()
-    roles.ingest_role(settings, lambda: _note_ready(settings, "ingest"))
+    _run_role("ingest", roles.ingest_role)
 
 
 @app.command()
 def worker() -> None:
     """Turn the log into alerts, orders and flags. Addresses come from the settings."""
-    settings = load_settings()
-    roles.worker_role(settings, lambda: _note_ready(settings, "worker"))
+    _run_role("worker", roles.worker_role)
+
+
+@app.command("doctor")
+def doctor_command(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Look at every part, and say what to do about what is not well. Exit status 1: something fails."""
+    checks = diagnose(data)
+    show_checks(checks, as_json=as_json)
+    if any(check.state == "fail" for check in checks):
+        raise typer.Exit(1)
 
 
 @registry_app.command("import")
@@ -249,8 +271,8 @@ def import_command(
     if dry_run:
         return
     assert settings.database_url is not None
-    with roles.open_log(settings) as embedded:
-        import_registry(embedded, settings.database_url, registry, settings.partitions, now_ms=0)
+    with roles.open_log(settings) as opened:
+        import_registry(opened, settings.database_url, registry, settings.partitions, now_ms=0)
     print("committed")
 
 
@@ -265,11 +287,31 @@ def grafana_export(folder: Annotated[Path, typer.Argument(help="Where the boards
 def grafana_apply(data: DataOption = None) -> None:
     """Put data source, folder and boards into the Grafana of the settings (`grafana_url`, `grafana_token`)."""
     settings = with_addresses(load_settings(data=data))
-    if settings.grafana_url is None or settings.grafana_token is None:
+    credential = settings.grafana_credential
+    if settings.grafana_url is None or credential is None:
         raise SettingsError("WARDWATCH_GRAFANA_URL and WARDWATCH_GRAFANA_TOKEN: both must be set")
     database = publish.DatabaseSettings.from_url(roles.database_url(settings))
-    for title, link in publish.apply(settings.grafana_url, settings.grafana_token, database):
+    for title, link in publish.apply(settings.grafana_url, credential, database):
         print(f"{title}  {link}")
+
+
+def _run_role(name: str, role: Callable[[Settings, Callable[[], None]], None]) -> None:
+    """Run a long-running role; why it ends is one line of its log."""
+    settings = load_settings()
+    configure_logs(settings.log_format, secrets=secrets_of(settings))
+    os.umask(0o077)
+    log.info("starts", role=name, **settings_summary(settings))
+    try:
+        role(settings, lambda: _note_ready(settings, name))
+    except roles.ENDINGS as error:
+        log.error("ends", role=name, why=type(error).__name__, error=one_line(error), advice=roles.advice(error))
+        raise typer.Exit(1) from None
+    except (SettingsError, CatalogueError):
+        raise
+    except Exception:
+        log.exception("crashed", role=name)
+        raise typer.Exit(1) from None
+    log.info("stopped", role=name)
 
 
 def _note_ready(settings: Settings, role: str) -> None:
@@ -327,7 +369,6 @@ def main() -> None:
         LocalPartsError,
         LogError,
         MigrationError,
-        RoleError,
         publish.GrafanaError,
         psycopg.OperationalError,
     ) as error:

@@ -4,7 +4,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import psycopg
 
-from schema.commands import Command
 from schema.topics import TELEMETRY
 from simulator import staff
 from simulator.publisher import play
@@ -21,10 +20,11 @@ from simulator.scenario import Scenario
 from simulator.score import Summary, score
 from simulator.tally import Progress
 from simulator.truth import Truth, append_truth, read_truth, write_truth
-from wardwatch.actions import import_registry, progress, send_commands, wait_for_time
+from wardwatch.actions import import_registry, progress, wait_for_time
 from wardwatch.local import owned
 from wardwatch.settings import Settings
 from wardwatch.stack import Stack, running_stack
+from wardwatch.workplace import COMMIT_WITHIN_S, StackWorkplace
 
 TRUTH_FILE = "truth.jsonl"
 SUMMARY_FILE = "summary.json"
@@ -32,7 +32,6 @@ OUTBOX_FILE = "outbox.jsonl"
 _MARKER = ".wardwatch-demo"
 _CONFIRM_EVERY_MS = 3_600_000
 """Of virtual time: a device hears at most so often what is confirmed; it keeps its messages that long."""
-_COMMIT_WITHIN_S = 300.0
 
 
 class DemoError(Exception):
@@ -100,6 +99,8 @@ class _Run:
     show: Callable[[DemoState], None]
     kills: list[_Kill] = field(default_factory=list)
     lag_at_kill: int | None = None
+    lag: int = 0
+    connection: psycopg.Connection[Any] | None = None
 
     def play(self, truth_file: Path, stop: threading.Event) -> None:
         """Register the fleet, publish it, wait until all is committed; the truth is complete afterwards."""
@@ -110,77 +111,61 @@ class _Run:
             scenario.registry,
             settings.partitions,
             now_ms=scenario.start_ms,
+            stop=stop,
         )
         write_truth(truth_file, scenario.facts())
         truth = read_truth(truth_file)
         assert settings.mqtt_url is not None
-        with psycopg.connect(self.stack.database_url, autocommit=True) as connection:
-            workplace = _Workplace(self.stack, connection)
+        workplace = StackWorkplace(self.stack, stop)
+        try:
             totals = play(
                 scenario,
                 settings.mqtt_url,
                 speed=self.options.speed,
-                on_progress=lambda at: self._on_progress(at, connection),
+                on_progress=self._on_progress,
                 staff=lambda at_ms: staff.work(workplace, truth, at_ms),
                 stop=stop,
             )
+        finally:
+            if self.connection is not None:
+                self.connection.close()
         append_truth(truth_file, [totals])
         if stop.is_set():
             raise DemoError("stopped before the end of the run; nothing is scored")
-        wait_for_time(self.stack.database_url, totals.until_ms, settings.partitions, _COMMIT_WITHIN_S)
+        wait_for_time(self.stack.database_url, totals.until_ms, settings.partitions, COMMIT_WITHIN_S, stop)
 
-    def _on_progress(self, at: Progress, connection: psycopg.Connection[Any]) -> None:
+    def _on_progress(self, at: Progress) -> None:
+        self._look()
         for kill in self.kills:
             if not kill.done and at.at_ms >= kill.at_ms:
-                self._carry_out(kill, connection)
+                self._carry_out(kill)
         duration_ms = self.scenario.end_ms - self.scenario.start_ms
         note = f"waiting for {at.waiting_for} ({at.waiting_s:.0f} s)" if at.waiting_for else ""
         done = (at.at_ms - self.scenario.start_ms) / duration_ms
-        self.show(DemoState(done, at.at_ms, at.messages, at.readings, self._lag(connection), note))
+        self.show(DemoState(done, at.at_ms, at.messages, at.readings, self.lag, note))
 
-    def _carry_out(self, kill: _Kill, connection: psycopg.Connection[Any]) -> None:
+    def _carry_out(self, kill: _Kill) -> None:
         """Kill a role; a worker only while it is behind, else at a later look: waiting here would hold up the load."""
         if kill.role == "worker":
-            lag = self._lag(connection)
-            if not lag:
+            if not self.lag:
                 return
-            self.lag_at_kill = lag
+            self.lag_at_kill = self.lag
         kill.done = True
         self.stack.kill(kill.role)
 
-    def _lag(self, connection: psycopg.Connection[Any]) -> int:
-        committed = progress(connection)
-        return sum(
+    def _look(self) -> None:
+        """Note how far the worker is behind, if the database says so: it may be away for a while."""
+        try:
+            if self.connection is None or self.connection.closed:
+                self.connection = psycopg.connect(self.stack.database_url, autocommit=True)
+            committed = progress(self.connection)
+        except psycopg.OperationalError:
+            return
+        self.lag = sum(
             end - committed.get(partition, (0, 0))[0]
             for (topic, partition), end in self.stack.log.end_offsets().items()
             if topic == TELEMETRY
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Workplace:
-    """What simulated staff see and do: the database and the command line's way into the log."""
-
-    stack: Stack
-    connection: psycopg.Connection[Any]
-
-    def wait_committed(self, at_ms: int) -> None:
-        wait_for_time(self.stack.database_url, at_ms, self.stack.settings.partitions, _COMMIT_WITHIN_S)
-
-    def open_alerts(self) -> Sequence[staff.OpenAlert]:
-        return staff.open_alerts(self.connection)
-
-    def open_orders(self) -> Sequence[staff.OpenOrder]:
-        return staff.open_orders(self.connection)
-
-    def send(self, commands: Sequence[Command]) -> None:
-        settings = self.stack.settings
-        results = send_commands(
-            self.stack.log, self.stack.database_url, commands, settings.partitions, wait_s=_COMMIT_WITHIN_S
-        )
-        waiting = [result.command_id for result in results if result.result == "waiting"]
-        if waiting:
-            raise DemoError(f"the worker has not answered {len(waiting)} commands; see {settings.data / 'log'}")
 
 
 @dataclass(frozen=True, slots=True)

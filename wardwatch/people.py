@@ -279,8 +279,8 @@ def close_flag(
 def _do(command: Command, data: Path | None, as_json: bool) -> None:
     settings = with_addresses(load_settings(data=data))
     assert settings.database_url is not None
-    with open_log(settings) as embedded:
-        results = send_commands(embedded, settings.database_url, [command], settings.partitions)
+    with open_log(settings) as opened:
+        results = send_commands(opened, settings.database_url, [command], settings.partitions)
     columns = {"result": "result", "detail": "detail", "command_id": "command"}
     show_lines(results, columns, as_json=as_json, empty="")
     if results[0].result != "applied":

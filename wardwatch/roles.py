@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,19 +16,39 @@ from ingest.bridge import Bridge
 from ingest.directory import DeviceDirectory
 from ingest.settings import BridgeConfig
 from schema.catalogue import Catalogue, load_catalogue
-from schema.record import Tick, decode
+from schema.record import Tick, decode, is_tick
 from schema.registry import Device
-from schema.topics import REFUSED, TELEMETRY
-from streams.log import EmbeddedLog
-from streams.owner import REGISTRY_CHANNEL, RefusedOwner, TelemetryOwner
-from streams.transport import broker_url
+from schema.topics import OVERFLOW, REFUSED, TELEMETRY
+from streams.guarded import CONNECT_WITHIN_S, CommitsLost, one_line
+from streams.lane import OffsetsMissing
+from streams.logs import Log
+from streams.logs.embedded import EmbeddedLog
+from streams.logs.file import LogError
+from streams.logs.kafka import KafkaLog
+from streams.logs.kafka_access import KafkaAccess
+from streams.owner import REGISTRY_CHANNEL, TelemetryOwner, UpgradeError
+from streams.ownership import WorkerStats, WrongLog
+from streams.processor import Fenced
+from streams.refused import RefusedOwner
+from streams.snapshot import FormatError
 from streams.worker import run_worker
 from wardwatch.actions import rows
+from wardwatch.bridging import OverflowTopic, lag_of, other_sources, overflow_floor
+from wardwatch.local.kafka import LOCAL
+from wardwatch.metrics import IngestCollector, WorkerCollector, follow_ends, served
 from wardwatch.settings import Settings, SettingsError
 
 RETAIN_EVERY_S = 60.0
+LOOK_BACK = 5_000
 RECONNECT_S = 1.0
+RECONNECT_MAX_S = 8.0
 DAY_MS = 86_400_000
+
+_IN_VAIN = ("authentication failed", "does not exist", "no pg_hba.conf entry")
+"""Words of a server that waits for nothing but other settings."""
+
+ENDINGS = (LogError, psycopg.Error, Fenced, CommitsLost, UpgradeError, FormatError, WrongLog, OffsetsMissing)
+"""What a role ends with; whoever keeps it running starts it again."""
 
 log = structlog.get_logger()
 
@@ -38,13 +58,48 @@ def catalogue_of(settings: Settings) -> Catalogue:
     return load_catalogue(*([settings.catalogue] if settings.catalogue else []))
 
 
-def open_log(settings: Settings) -> EmbeddedLog:
-    """Open the embedded log with its topics."""
+def kafka_access(settings: Settings) -> KafkaAccess | None:
+    """How the settings' Kafka is reached; None where the log is the embedded one.
+
+    Raises:
+        SettingsError: it is to be started here, which those who only use it do not do.
+    """
+    if settings.kafka is None:
+        return None
+    if settings.kafka == LOCAL:
+        raise SettingsError(f"WARDWATCH_KAFKA: {LOCAL} is for `wardwatch up` and `demo`; name HOST:PORT")
+    return KafkaAccess(
+        bootstrap=settings.kafka,
+        security=settings.kafka_security,
+        mechanism=settings.kafka_sasl_mechanism,
+        username=settings.kafka_username,
+        password=settings.kafka_password,
+        ca_file=settings.kafka_ca_file,
+        cert_file=settings.kafka_cert_file,
+        key_file=settings.kafka_key_file,
+    )
+
+
+def open_log(settings: Settings) -> Log:
+    """Open the log that the settings name, with its topics."""
+    access = kafka_access(settings)
+    opened: Log
+    opened = _embedded_log(settings) if access is None else KafkaLog(access, replication=settings.kafka_replication)
+    try:
+        opened.create_topic(TELEMETRY, settings.partitions)
+        opened.create_topic(REFUSED, 1)
+        opened.create_topic(OVERFLOW, 1)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _embedded_log(settings: Settings) -> EmbeddedLog:
     settings.data.mkdir(parents=True, exist_ok=True)
-    embedded = EmbeddedLog(settings.log_file)
-    embedded.create_topic(TELEMETRY, settings.partitions)
-    embedded.create_topic(REFUSED, 1)
-    return embedded
+    settings.log_file.touch(mode=0o600)
+    settings.log_file.chmod(0o600)  # what SQLite puts beside it takes after it
+    return EmbeddedLog(settings.log_file)
 
 
 def database_url(settings: Settings) -> str:
@@ -64,7 +119,8 @@ def ingest_role(settings: Settings, on_ready: Callable[[], None]) -> None:
         raise SettingsError("WARDWATCH_MQTT_URL: not set; name a broker, or start everything with `wardwatch up`")
     url = database_url(settings)
     stop = _stop_on_signals()
-    with open_log(settings) as embedded:
+    wait_for_database(url, stop)
+    with open_log(settings) as opened:
         directory = DeviceDirectory(settings.partitions, registered(url), refresh=lambda: registered(url))
         follower = threading.Thread(target=_follow_registry, args=(url, directory, stop), daemon=True)
         follower.start()
@@ -77,14 +133,23 @@ def ingest_role(settings: Settings, on_ready: Callable[[], None]) -> None:
                 max_readings=settings.max_readings,
                 flush_ms=settings.flush_ms,
                 confirm_interval_ms=settings.confirm_interval_ms,
+                quota_factor=settings.quota_factor,
+                max_lag_bytes=settings.max_lag_mb << 20,
+                peer_timeout_ms=int(settings.peer_timeout_s * 1000),
+                dropped_topic=settings.broker_dropped_topic or None,
             ),
             catalogue=catalogue_of(settings),
             directory=directory,
-            append=lambda entries: _append(embedded, entries),
-            last_ticks=last_ticks(embedded, settings.source, settings.partitions),
+            append=opened.append,
+            last_ticks=last_ticks(opened, settings.source, settings.partitions),
+            sources=other_sources(opened, settings.source, settings.partitions),
+            overflow=OverflowTopic(opened),
+            lag=lag_of(opened),
         )
         threading.Thread(target=_when_subscribed, args=(bridge, on_ready), daemon=True).start()
-        bridge.run(stop)
+        simulated = settings.clock == "simulated"
+        with served(IngestCollector(bridge, simulated=simulated), settings.metrics_host, settings.metrics_port):
+            bridge.run(stop)
 
 
 def _when_subscribed(bridge: Bridge, on_ready: Callable[[], None]) -> None:
@@ -92,13 +157,9 @@ def _when_subscribed(bridge: Bridge, on_ready: Callable[[], None]) -> None:
     on_ready()
 
 
-def _append(embedded: EmbeddedLog, entries: Iterable[tuple[str, int, bytes]]) -> None:
-    embedded.append(list(entries))
-
-
 def registered(url: str) -> list[Device]:
     """Return the devices of the committed registry."""
-    with psycopg.connect(url) as connection:
+    with psycopg.connect(url, connect_timeout=CONNECT_WITHIN_S) as connection:
         found = rows(
             connection,
             "SELECT device_id, model, site_id, customer_id, udi_di, udi_pi, firmware,"
@@ -107,45 +168,103 @@ def registered(url: str) -> list[Device]:
     return [Device(**row) for row in found]
 
 
-def last_ticks(embedded: EmbeddedLog, source: str, partitions: int) -> dict[int, int]:
-    """Return the newest tick of a source in each partition, in ms; 0 where there is none in the log."""
-    found = dict.fromkeys(range(partitions), 0)
-    for partition in found:
-        looked, size = 0, embedded.end_offset(TELEMETRY, partition) - embedded.start_offset(TELEMETRY, partition)
+def last_ticks(opened: Log, source: str, partitions: int) -> dict[int, int]:
+    """Return the newest tick of a source, in ms, of each partition that has one among its newest `LOOK_BACK` records.
+
+    A source that lives ticks all the time: one whose ticks lie deeper has long been said to have left.
+    """
+    found: dict[int, int] = {}
+    for partition in range(partitions):
+        end = opened.end_offset(TELEMETRY, partition)
+        oldest = max(opened.start_offset(TELEMETRY, partition), end - LOOK_BACK)
         count = 16
-        while found[partition] == 0 and looked < size:
-            newest = embedded.last(TELEMETRY, partition, count)
-            for record in reversed(newest[: len(newest) - looked]):
-                entry = decode(record.value)
-                if isinstance(entry, Tick) and entry.source == source:
-                    found[partition] = entry.at_ms
-                    break
-            looked, count = len(newest), count * 4
+        while partition not in found and oldest < end:
+            begin = max(oldest, end - count)
+            for value in _between(opened, partition, begin, end):
+                if is_tick(value) and isinstance(tick := decode(value), Tick) and tick.source == source:
+                    found[partition] = tick.at_ms
+            end, count = begin, count * 4
     return found
 
 
-def _follow_registry(url: str, directory: DeviceDirectory, stop: threading.Event) -> None:
+def _between(opened: Log, partition: int, begin: int, end: int) -> Iterator[bytes]:
+    while begin < end:
+        for record in opened.read(TELEMETRY, partition, begin, max_records=end - begin):
+            yield record.value
+            begin = record.offset + 1
+
+
+def advice(error: Exception) -> str:
+    """Say what to do about one of `ENDINGS`."""
+    match error:
+        case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedColumn():
+            return "bring the tables up to date: wardwatch migrate"
+        case psycopg.errors.InsufficientPrivilege():
+            return "GRANT wardwatch_writer TO the role in WARDWATCH_DATABASE_URL"
+        case CommitsLost() | Fenced() | OffsetsMissing():
+            return "start again: it goes on from the newest snapshot"
+        case WrongLog():
+            return "database and log must be those that belong together; see wardwatch doctor"
+    return "see wardwatch doctor"
+
+
+def wait_for_database(url: str, stop: threading.Event) -> None:
+    """Return when the database takes connections, or `stop` is set.
+
+    Raises:
+        psycopg.OperationalError: it answers, and waiting does not help.
+    """
+    pause_s = RECONNECT_S
     while not stop.is_set():
         try:
-            with psycopg.connect(url, autocommit=True) as connection:
+            psycopg.connect(url, connect_timeout=CONNECT_WITHIN_S).close()
+            return
+        except psycopg.OperationalError as error:
+            if any(words in str(error) for words in _IN_VAIN):
+                raise
+            log.warning("waiting for the database", error=one_line(error), pause_s=pause_s)
+        stop.wait(pause_s)
+        pause_s = min(2 * pause_s, RECONNECT_MAX_S)
+
+
+def _follow_registry(url: str, directory: DeviceDirectory, stop: threading.Event) -> None:
+    pause_s = RECONNECT_S
+    while not stop.is_set():
+        try:
+            with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_WITHIN_S) as connection:
                 connection.execute(f"LISTEN {REGISTRY_CHANNEL}".encode())
                 directory.replace(registered(url))
+                pause_s = RECONNECT_S
                 while not stop.is_set():
                     if list(connection.notifies(timeout=1.0, stop_after=1)):
                         directory.replace(registered(url))
         except psycopg.OperationalError as error:
-            log.warning("registry cannot be followed, trying again", error=str(error).strip())
-            stop.wait(RECONNECT_S)
+            log.warning("registry cannot be followed, trying again", error=one_line(error), pause_s=pause_s)
+            stop.wait(pause_s)
+            pause_s = min(2 * pause_s, RECONNECT_MAX_S)
 
 
 def worker_role(settings: Settings, on_ready: Callable[[], None]) -> None:
     """Run the worker until SIGTERM or SIGINT."""
     url = database_url(settings)
     stop = threading.Event()
-    with open_log(settings) as embedded:
+    wait_for_database(url, stop)
+    owner = TelemetryOwner(
+        url,
+        catalogue_of(settings),
+        version=f"wardwatch {version('wardwatch')}",
+        snapshot_every_s=settings.snapshot_every_s,
+    )
+    access = kafka_access(settings)
+    refused, stats = RefusedOwner(url), WorkerStats()
+    ends: dict[tuple[str, int], int] = {}
+    collector = WorkerCollector(owner, refused, stats, ends, simulated=settings.clock == "simulated")
+    with open_log(settings) as opened, served(collector, settings.metrics_host, settings.metrics_port):
         helpers = [
-            threading.Thread(target=_retain, args=(url, settings, embedded, stop), name="retention", daemon=True)
+            threading.Thread(target=_retain, args=(url, settings, opened, stop), name="retention", daemon=True)
         ]
+        if settings.metrics_port:
+            helpers.append(threading.Thread(target=follow_ends, args=(opened, ends, stop), name="ends", daemon=True))
         if settings.deliver:
             notifier = AppriseNotifier(settings.deliver)
             helpers.append(threading.Thread(target=run_delivery, args=(url, notifier, stop), name="delivery"))
@@ -154,18 +273,12 @@ def worker_role(settings: Settings, on_ready: Callable[[], None]) -> None:
         try:
             asyncio.run(
                 run_worker(
-                    broker_url=broker_url(settings.log_file),
-                    topics={
-                        TELEMETRY: TelemetryOwner(
-                            url,
-                            catalogue_of(settings),
-                            version=f"wardwatch {version('wardwatch')}",
-                            snapshot_every_s=settings.snapshot_every_s,
-                        ),
-                        REFUSED: RefusedOwner(url),
-                    },
+                    broker_url=opened.broker_url,
+                    credentials=access.faust_credentials() if access is not None else None,
+                    topics={TELEMETRY: owner, REFUSED: refused},
                     data=settings.data / "faust",
                     on_ready=on_ready,
+                    stats=stats,
                 )
             )
         finally:
@@ -174,7 +287,7 @@ def worker_role(settings: Settings, on_ready: Callable[[], None]) -> None:
                 helper.join(timeout=2.0)
 
 
-def _retain(url: str, settings: Settings, embedded: EmbeddedLog, stop: threading.Event) -> None:
+def _retain(url: str, settings: Settings, opened: Log, stop: threading.Event) -> None:
     """Delete old records, never at or above what was a partition's newest cut a round ago.
 
     A crash of the database may take back the last moments' commits, and with them a cut: the log must still reach back.
@@ -189,14 +302,18 @@ def _retain(url: str, settings: Settings, embedded: EmbeddedLog, stop: threading
                     (TELEMETRY,),
                 ).fetchall()
         except psycopg.OperationalError as error:
-            log.warning("retention is put off", error=str(error).strip())
+            log.warning("retention is put off", error=one_line(error))
             continue
         if settled:
-            deleted = embedded.retain(
-                max_bytes=settings.log_max_mb << 20,
-                max_age_ms=int(settings.log_max_days * DAY_MS),
-                floor=settled,
-            )
+            try:
+                deleted = opened.retain(
+                    max_bytes=settings.log_max_mb << 20,
+                    max_age_ms=int(settings.log_max_days * DAY_MS),
+                    floor=settled | {(OVERFLOW, 0): overflow_floor(opened)},
+                )
+            except LogError as error:
+                log.warning("retention is put off", error=one_line(error))
+                continue
             if deleted:
                 log.info("old records deleted", records=deleted)
         settled = {(topic, partition): cut for topic, partition, cut in found}
@@ -212,3 +329,8 @@ def _stop_on_signals() -> threading.Event:
 def ready_file(data: Path, role: str) -> Path:
     """Where a role notes its process id once it takes in what comes."""
     return data / "run" / f"{role}.ready"
+
+
+def metrics_file(data: Path) -> Path:
+    """Where `up` notes at which address Prometheus finds each role."""
+    return data / "run" / "metrics.json"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -10,9 +11,13 @@ import pydantic_settings
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from streams.logs.kafka_access import Mechanism, Security
+from wardwatch.local.kafka import LOCAL
+
 FILE_VARIABLE = "WARDWATCH_CONFIG"
 DEFAULT_FILE = Path("wardwatch.toml")
 PREFIX = "WARDWATCH_"
+_SERVER = re.compile(r"[^\s:/@]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5}")
 
 
 class SettingsError(Exception):
@@ -28,6 +33,17 @@ class Settings(BaseSettings):
     parts: Path | None = Field(None, description="folder of fetched programs; several data folders may share it")
     mqtt_url: str | None = Field(None, description="mqtt://HOST:PORT of a running broker; none: start one")
     database_url: str | None = Field(None, description="postgresql://… with TimescaleDB; none: start one")
+    kafka: str | None = Field(None, description="HOST:PORT[,…] of a Kafka, or local: start one; none: the embedded log")
+    kafka_replication: int | None = Field(
+        None, ge=1, description="copies of what a new Kafka topic gets; none: three, or as many as there are brokers"
+    )
+    kafka_security: Security = Field("plaintext", description="how to talk to Kafka; ssl is TLS, sasl is with a name")
+    kafka_sasl_mechanism: Mechanism = Field("PLAIN", description="how to prove to Kafka who we are")
+    kafka_username: str | None = Field(None, description="our name at Kafka")
+    kafka_password: str | None = Field(None, description="our password at Kafka", repr=False)
+    kafka_ca_file: Path | None = Field(None, description="PEM file of who signed Kafka's certificate; none: system's")
+    kafka_cert_file: Path | None = Field(None, description="PEM file of our certificate, where Kafka asks for one")
+    kafka_key_file: Path | None = Field(None, description="PEM file of its key, if it is not in the same file")
     catalogue: Path | None = Field(None, description="folder of further catalogue files (TOML)")
     partitions: int = Field(2, ge=1, le=4096, description="partitions of the log; fixed once the log exists")
     source: str = Field("bridge-1", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="name of this bridge")
@@ -35,12 +51,25 @@ class Settings(BaseSettings):
     max_readings: int = Field(2000, ge=1, le=100_000, description="readings in one record of the log")
     flush_ms: int = Field(20, ge=1, le=10_000, description="longest wait for more before a record is written")
     confirm_interval_ms: int = Field(1000, ge=0, description="least time between two confirmations to one device")
-    snapshot_every_s: float = Field(30.0, gt=0, description="time between two snapshots of a partition")
+    quota_factor: float = Field(
+        10.0, ge=0, description="what a device may send for long, in multiples of what the catalogue expects; 0: all"
+    )
+    max_lag_mb: int = Field(256, ge=1, description="backlog of the workers from which the bridge takes nothing more")
+    peer_timeout_s: float = Field(10.0, ge=1, description="silence after which another bridge is given up for dead")
+    broker_dropped_topic: str | None = Field(
+        "$SYS/broker/publish/messages/dropped", description="where the broker counts what it drops; '': nowhere"
+    )
+    snapshot_every_s: float = Field(30.0, gt=0, description="least time between two snapshots of a partition")
     log_max_mb: int = Field(10_000, ge=1, description="size that the log may keep")
     log_max_days: float = Field(7.0, gt=0, description="age that the log may keep")
     deliver: dict[str, list[str]] = Field({}, description="Apprise URLs for each audience; '' for all others")
+    metrics_host: str = Field("127.0.0.1", description="address on which `ingest` and `worker` answer Prometheus")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65_535, description="port of that; 0 and, but for `up`, none: off; `up` counts on from it"
+    )
+    log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: JSON where nobody watches")
     grafana_url: str | None = Field(None, description="address of Grafana")
-    grafana_token: str | None = Field(None, description="service account token for Grafana", repr=False)
+    grafana_token: str | None = Field(None, description="service account's token, or USER:PASSWORD", repr=False)
 
     @field_validator("database_url")
     @classmethod
@@ -56,6 +85,20 @@ class Settings(BaseSettings):
             raise ValueError("expected mqtt://HOST:PORT")
         return url
 
+    @field_validator("kafka")
+    @classmethod
+    def _is_a_kafka(cls, address: str | None) -> str | None:
+        if address in (None, LOCAL):
+            return address
+        if not all(_SERVER.fullmatch(server.strip()) for server in str(address).split(",")):
+            raise ValueError(f"expected HOST:PORT[,HOST:PORT…] or {LOCAL}")
+        return address
+
+    @field_validator("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
+    @classmethod
+    def _from_any_folder(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.absolute()
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -68,6 +111,12 @@ class Settings(BaseSettings):
         """Arguments win over variables, variables over the file."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
+
+    @property
+    def grafana_credential(self) -> str | tuple[str, str] | None:
+        """The token, or user and password."""
+        user, colon, password = (self.grafana_token or "").partition(":")
+        return (user, password) if colon else self.grafana_token
 
     @property
     def log_file(self) -> Path:
@@ -90,7 +139,7 @@ def load_settings(**given: Any) -> Settings:
     if FILE_VARIABLE in os.environ and not settings_file().is_file():
         raise SettingsError(f"{FILE_VARIABLE} names {settings_file()}, which is not there")
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{settings_file()}: {error}") from error
     except pydantic_settings.SettingsError as error:
@@ -98,6 +147,41 @@ def load_settings(**given: Any) -> Settings:
     except ValidationError as error:
         lines = [f"{_origin(str(each['loc'][0]), given)}: {each['msg']}" for each in error.errors()]
         raise SettingsError("\n".join(lines)) from error
+    if (found := _amiss_with_kafka(settings)) is not None:
+        name, what = found
+        raise SettingsError(f"{_origin(name, given)}: {what}")
+    return settings
+
+
+def _amiss_with_kafka(settings: Settings) -> tuple[str, str] | None:
+    """The first setting for Kafka that does not go with the others, and what is wrong with it."""
+    named = {
+        name
+        for name, field in Settings.model_fields.items()
+        if name.startswith("kafka_") and getattr(settings, name) != field.default
+    }
+    tls, sasl = settings.kafka_security.endswith("ssl"), settings.kafka_security.startswith("sasl")
+    if settings.kafka is None and named:
+        return min(named), "has no effect without WARDWATCH_KAFKA"
+    if settings.kafka == LOCAL and (tls or sasl):
+        return "kafka_security", f"a {LOCAL} Kafka is on loopback, in plain text and open; leave this unset"
+    for name in ("kafka_username", "kafka_password"):
+        if sasl and not getattr(settings, name):
+            return name, f"not set; kafka_security = {settings.kafka_security} needs it"
+    for name in ("kafka_username", "kafka_password", "kafka_sasl_mechanism"):
+        if name in named and not sasl:
+            return name, "has an effect with kafka_security = sasl_plaintext or sasl_ssl only"
+    for name in ("kafka_ca_file", "kafka_cert_file", "kafka_key_file"):
+        path: Path | None = getattr(settings, name)
+        if path is None:
+            continue
+        if not tls:
+            return name, "has an effect with kafka_security = ssl or sasl_ssl only"
+        if not path.is_file():
+            return name, f"there is no file {path}"
+    if settings.kafka_key_file is not None and settings.kafka_cert_file is None:
+        return "kafka_cert_file", "not set; kafka_key_file is its key"
+    return None
 
 
 def _origin(name: str, given: dict[str, Any]) -> str:
@@ -115,7 +199,9 @@ def as_environment(settings: Settings) -> dict[str, str]:
     }
 
 
-_ADDRESSES = ("mqtt_url", "database_url", "partitions", "clock")
+_ADDRESSES = {"mqtt_url", "database_url", "partitions", "clock"} | {
+    name for name in Settings.model_fields if name.startswith("kafka")
+}
 
 
 def note_addresses(settings: Settings) -> None:
@@ -124,7 +210,7 @@ def note_addresses(settings: Settings) -> None:
     noted.parent.mkdir(parents=True, exist_ok=True)
     noted.touch(mode=0o600)
     noted.chmod(0o600)
-    noted.write_text(json.dumps({name: getattr(settings, name) for name in _ADDRESSES}), "utf-8")
+    noted.write_text(settings.model_dump_json(include=_ADDRESSES, exclude_none=True), "utf-8")
 
 
 def with_addresses(settings: Settings) -> Settings:
@@ -141,4 +227,4 @@ def with_addresses(settings: Settings) -> Settings:
             f"WARDWATCH_DATABASE_URL: not set, and nothing has run in {settings.data};"
             " start everything with `wardwatch up`, or name its folder with --data"
         )
-    return settings.model_copy(update=json.loads(noted.read_text("utf-8")))
+    return Settings(**settings.model_dump() | json.loads(noted.read_text("utf-8")))

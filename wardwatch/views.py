@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from wardwatch.doctor.check import Check
 
 LEVEL_STYLES = {
     "blue": "blue",
@@ -31,6 +34,21 @@ _NEEDED = ("alert_id", "work_order_id", "flag_id", "number", "command_id")
 def instant(at: datetime | None) -> str:
     """A time for people, UTC, to the minute."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M") if at else ""
+
+
+def show_checks(checks: Sequence[Check], *, as_json: bool) -> None:
+    """Print what a doctor found, and under what is not well what to do."""
+    if as_json:
+        print(json.dumps([dataclasses.asdict(check) for check in checks], ensure_ascii=False))
+        return
+    out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    wide = max(len(check.name) for check in checks)
+    for check in checks:
+        colour = {"ok": "green", "warn": "yellow", "fail": "red"}[check.state]
+        line = f"[{colour}]{check.state:4}[/]  {escape(check.name):{wide}}  {escape(check.says)}"
+        out.print(line, highlight=False, soft_wrap=True)
+        if check.advice:
+            out.print(f"{'':{wide + 6}}  → {escape(check.advice)}", highlight=False, soft_wrap=True)
 
 
 def show_lines(lines: Sequence[Any], columns: dict[str, str], *, as_json: bool, empty: str) -> None:

@@ -1,4 +1,4 @@
-"""Broker and database together: one data folder, one owner, stopped in order."""
+"""Broker, database and, if it is asked for, Kafka together: one data folder, one owner, stopped in order."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wardwatch.local import kafka as local_kafka
 from wardwatch.local import mosquitto, timescale
 from wardwatch.local.account import Account, service_account, within_reach
 from wardwatch.local.errors import DataFolderBusyError, LocalPartsError, NotOursError, PartFailedError
 from wardwatch.local.process import LOOPBACK, Service, free_port, listens
 
 STOP_WITHIN_S = 8.0
-"""Both parts together; what has not ended then is ended by force, within two seconds more."""
+"""All parts together; what has not ended then is ended by force, within two seconds more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,14 @@ class LocalParts:
     """Folder of all that a run leaves: cluster, broker's store, `log/`."""
     _broker: Service | None = field(repr=False)
     _database: Service | None = field(repr=False)
+    kafka: str | None = None
+    """`HOST:PORT[,HOST:PORT…]`, if Kafka was asked for."""
+    _kafka: Service | None = field(default=None, repr=False)
+
+    @property
+    def services(self) -> list[Service]:
+        """The parts that are ours."""
+        return [each for each in (self._broker, self._kafka, self._database) if each is not None]
 
     @property
     def broker_pid(self) -> int | None:
@@ -67,10 +76,7 @@ class LocalParts:
 
     def start_database(self) -> None:
         """Starts the database again on the same port and returns when it accepts connections."""
-        server = _ours(self._database, "database")
-        if server.pid is None:
-            timescale.clear_cluster(server.folder)
-            server.start()
+        _ours(self._database, "database").start()
 
 
 def _ours(service: Service | None, part: str) -> Service:
@@ -93,6 +99,7 @@ def local_parts(
     *,
     mqtt_url: str | None = None,
     database_url: str | None = None,
+    kafka: str | None = None,
     parts: Path | None = None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[LocalParts]:
@@ -106,12 +113,13 @@ def local_parts(
         data: folder of this run, made if need be; one owner at a time.
         mqtt_url: address of a running broker; none is started then.
         database_url: address of a running PostgreSQL with TimescaleDB; none is started then.
+        kafka: address of a running Kafka, or `local` to have one started; None to do without.
         parts: folder of fetched programs, shared between data folders.
         on_progress: told in a line what takes time.
 
     Raises:
         DataFolderBusyError: another process owns the data folder.
-        PartUnavailableError: a part is neither given nor installed and cannot be fetched.
+        PartUnavailableError, KafkaUnavailableError: a part is neither given nor installed and cannot be fetched.
         PartFailedError: a part did not come up.
         LocalPartsError: another reason why this cannot work here; all the above are of this class.
 
@@ -125,7 +133,7 @@ def local_parts(
     with owned(data), ThreadPoolExecutor(1, "spawner") as spawner:
         account = service_account()
         home = programs = data
-        if mqtt_url is None or database_url is None:
+        if mqtt_url is None or database_url is None or kafka == local_kafka.LOCAL:
             home = within_reach(data, account, on_progress)
             programs = within_reach(parts or default_parts(), account, on_progress)
         if home != data and not (data / "password").exists():
@@ -134,10 +142,15 @@ def local_parts(
         try:
             mqtt_url = mqtt_url or start.broker()
             database_url = database_url or start.database()
-            yield LocalParts(mqtt_url, database_url, data, start.services.get("broker"), start.services.get("database"))
+            if kafka == local_kafka.LOCAL:
+                kafka = start.kafka()
+            own = start.services
+            yield LocalParts(
+                mqtt_url, database_url, data, own.get("broker"), own.get("database"), kafka, own.get("kafka")
+            )
         finally:
             deadline = time.monotonic() + STOP_WITHIN_S
-            for name, patience_s in (("broker", 3.0), ("database", STOP_WITHIN_S)):
+            for name, patience_s in (("broker", 3.0), ("kafka", 3.0), ("database", STOP_WITHIN_S)):
                 if name in start.services:
                     start.services[name].stop(min(patience_s, max(0.0, deadline - time.monotonic())))
 
@@ -145,13 +158,13 @@ def local_parts(
 def _forget(home: Path) -> None:
     """Remove from a stand-in what belongs to a data folder that was removed."""
     timescale.clear_cluster(home / "postgres")
-    for folder in ("postgres", "mosquitto"):
+    for folder in ("postgres", "mosquitto", "kafka"):
         shutil.rmtree(home / folder, ignore_errors=True)
 
 
 @dataclass(slots=True)
 class _Start:
-    """What both parts need to start; `services` holds a part from before it runs, so that it is stopped in any case."""
+    """What the parts need to start; `services` holds a part from before it runs, so that it is stopped in any case."""
 
     data: Path
     home: Path
@@ -181,6 +194,17 @@ class _Start:
         )
         timescale.create_database(timescale.url(password, port, "postgres"), timescale.DATABASE)
         return timescale.url(password, port)
+
+    def kafka(self) -> str:
+        jars = local_kafka.find(self.parts, self.on_progress)
+        log = self.data / "log" / "kafka.log"
+        port = self._serve(
+            "kafka",
+            lambda port: local_kafka.service(
+                jars, self.home / "kafka", log, self.account, local_kafka.Node.on(port), self.spawner
+            ),
+        )
+        return f"{LOOPBACK}:{port}"
 
     def _serve(self, name: str, service_on: Callable[[int], Service]) -> int:
         """Starts a service on its earlier port if that is free, else on another; returns the port.

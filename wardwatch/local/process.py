@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,7 +122,7 @@ def launched(command: Sequence[str], account: Account, death_signal: signal.Sign
 
 @dataclass(slots=True)
 class Service:
-    """One child process that can be stopped, killed and started again.
+    """One child process that can be stopped, killed and started again; its methods may be called from any thread.
 
     `command` gives the absolute program and its arguments; `log` collects its output; `folder` is its working
     directory. It gets `stop_signal` when it is stopped and when the owner dies, `abrupt_signal` when it does not obey.
@@ -138,39 +139,77 @@ class Service:
     ready: Callable[[], bool]
     spawner: ThreadPoolExecutor
     """Its one thread must live as long as the owner: a death signal is sent when the starting thread ends."""
+    environment: Mapping[str, str] = field(default_factory=lambda: ENVIRONMENT, repr=False)
+    prepare: Callable[[], object] = lambda: None
+    """Called before each start, to clear away what a crash has left."""
+    _wanted: bool = field(default=False, init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _exchange: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    """Held while `_wanted` and `_process` change, so that a stop never misses a process that was just started."""
+    _starting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    """Held from `prepare` to the new process, so that two who start it do not clear away each other's."""
 
     @property
     def pid(self) -> int | None:
         """Process id while it runs."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    @property
+    def status(self) -> int | None:
+        """Exit status of the process that ran last, negative for a signal; None while it runs and before the first."""
+        return None if self._process is None else self._process.poll()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to run: from `start` to `stop`. A process that was killed is still wanted."""
+        return self._wanted
 
     def start(self, patience_s: float = 120.0) -> None:
-        """Starts the process and returns when it serves; nothing happens when it runs already.
+        """Starts the process unless it runs already, and returns when it serves.
 
         Raises:
             PartFailedError: it ended, or does not serve after `patience_s`.
 
         """
-        if self.pid is not None:
-            return
-        process = self._process = self.spawner.submit(self._spawn).result()
-        if not wait_until(lambda: process.poll() is not None or self.ready(), patience_s):
+        with self._exchange:
+            self._wanted = True
+        self.revive()
+        process = self._process
+        if process is None or not wait_until(lambda: process.poll() is not None or self.ready(), patience_s):
             self.stop(0.0)
             raise PartFailedError(self.name, f"does not answer after {patience_s:.0f} s", self.log)
         if process.poll() is not None:
+            self.stop(0.0)
             raise PartFailedError(self.name, f"ended at its start with status {process.returncode}", self.log)
+
+    def revive(self) -> bool:
+        """Starts the process if it is wanted and does not run, not waiting until it serves; tells whether it did."""
+        with self._starting:
+            if not self._wanted or self.pid is not None:
+                return False
+            self.prepare()
+            with self._exchange:
+                if not self._wanted:
+                    return False
+                self._process = self.spawner.submit(self._spawn).result()
+                return True
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 launched(self.command, self.account, self.stop_signal),
-                cwd=self.folder, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
     def stop(self, patience_s: float) -> None:
-        """Stops the process in order; abruptly if it has not ended after `patience_s`, and a second later by force."""
-        process = self._process
+        """Stops the process in order; abruptly if it has not ended after `patience_s`, and a second later by force.
+
+        It stays stopped until the next `start`.
+        """
+        with self._exchange:
+            self._wanted = False
+            process = self._process
         if process is None:
             return
         for number, wait_s in ((self.stop_signal, patience_s), (self.abrupt_signal, 1.0), (signal.SIGKILL, 5.0)):
@@ -181,11 +220,10 @@ class Service:
                 break
             except subprocess.TimeoutExpired:
                 continue
-        self._process = None
 
     def kill(self) -> None:
-        """Ends the process with SIGKILL, as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        """Ends the process with SIGKILL, as a crash would; where somebody keeps it running, it is started again."""
+        process = self._process
+        if process is not None:
+            process.kill()
+            process.wait()

@@ -29,7 +29,6 @@ SETTINGS = {
     "timescaledb.telemetry_level": "off",
     "timescaledb.max_background_workers": "0",  # for jobs that the Apache-licensed build does not have
     "max_connections": "50",
-    "shared_buffers": "256MB",
     "maintenance_work_mem": "128MB",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
@@ -45,7 +44,11 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] ",
     "log_checkpoints": "off",
 }
-"""Durable (fsync stays on), for a small machine: a quarter gigabyte of buffers, few and spread checkpoints."""
+"""Durable (fsync stays on), for one machine that does everything: few and spread checkpoints."""
+BUFFERS_MB = (128, 1024)
+"""Least and most of the server's buffers: those indexes must fit that rows of every device go to."""
+BUFFERS_SHARE = 16
+"""The buffers are this part of the machine's memory, between the two."""
 
 
 def share_folders(bin_folder: Path) -> Iterator[Path]:
@@ -106,10 +109,8 @@ def password_of(data: Path) -> str:
 def prepare_cluster(bin_folder: Path, home: Path, password: str, log: Path, account: Account) -> Path:
     """The cluster's folder `home/postgres`, made if it is not there; no half-made one is ever found there.
 
-    Ends processes that a crash has left on it, and only then removes the note of them that would stop the next start.
-
     Raises:
-        LocalPartsError: it was made by another version of PostgreSQL, or processes of another user are left on it.
+        LocalPartsError: it was made by another version of PostgreSQL.
         PartFailedError: it could not be made.
 
     """
@@ -124,14 +125,13 @@ def prepare_cluster(bin_folder: Path, home: Path, password: str, log: Path, acco
             f"The database in {cluster} was made by PostgreSQL {made_by}; this is {about.strip()}. "
             f"Use that version again, or name another data folder."
         )
-    clear_cluster(cluster)
     for path in (cluster, *cluster.rglob("*")) if cluster.stat().st_uid != _uid(account) else ():
         account.give(path)
     return cluster
 
 
 def clear_cluster(cluster: Path) -> None:
-    """Ends every server process on `cluster` and removes the note of them.
+    """Ends every server process that a crash has left on `cluster`, then removes the note that would stop a start.
 
     A server process has the cluster as its working directory, also one that outlived the first of them.
 
@@ -202,11 +202,18 @@ def create_database(address: str, name: str) -> None:
         connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
 
 
+def buffers_mb(memory_bytes: int) -> int:
+    """Megabytes of the server's buffers on a machine with so much memory."""
+    least, most = BUFFERS_MB
+    return max(least, min(most, memory_bytes // BUFFERS_SHARE >> 20))
+
+
 def service(
     bin_folder: Path, cluster: Path, log: Path, account: Account, port: int, password: str, spawner: ThreadPoolExecutor
 ) -> Service:
     """A database server on a loopback port, not yet started."""
-    settings = [argument for name, value in SETTINGS.items() for argument in ("-c", f"{name}={value}")]
+    chosen = SETTINGS | {"shared_buffers": f"{buffers_mb(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))}MB"}
+    settings = [argument for name, value in chosen.items() for argument in ("-c", f"{name}={value}")]
     return Service(
         name="database",
         command=[str(bin_folder / "postgres"), "-D", str(cluster), "-p", str(port), *settings],
@@ -217,4 +224,5 @@ def service(
         abrupt_signal=signal.SIGQUIT,
         ready=lambda: answers(url(password, port, "postgres")),
         spawner=spawner,
+        prepare=lambda: clear_cluster(cluster),
     )

@@ -1,0 +1,62 @@
+"""Queries of the pipeline board."""
+
+# ruff: noqa: S608 - what is put into SQL are constants of this package; values come from Grafana's own quoting
+
+from grafana.query import TO
+
+BEHIND = f"""
+SELECT greatest(extract(epoch FROM {TO} - min(partition_time)), 0)::float8 AS behind
+FROM partition_progress WHERE topic = 'telemetry'
+"""
+
+READINGS = "SELECT coalesce(sum(count), 0)::float8 AS readings FROM rollup_1h WHERE $__timeFilter(bucket)"
+
+REVISED = "SELECT coalesce(sum(revisions), 0)::float8 AS revisions FROM rollup_1h WHERE $__timeFilter(bucket)"
+
+REFUSED = "SELECT coalesce(sum(messages), 0)::float8 AS refused FROM refusals WHERE $__timeFilter(at)"
+
+_NOTICED = """
+SELECT coalesce(sum(count), 0)::float8 AS noticed FROM noticed WHERE $__timeFilter(at) AND what = '{what}'
+"""
+GAPS = _NOTICED.format(what="gap")
+
+WAITING = "SELECT coalesce(sum(waiting), 0)::float8 AS waiting FROM deliveries"
+
+READINGS_OVER_TIME = """
+SELECT $__timeGroupAlias(bucket, $__interval), sum(count) * 1000.0 / $__interval_ms AS "readings a second"
+FROM rollup_1h WHERE $__timeFilter(bucket) GROUP BY 1 ORDER BY 1
+"""
+
+NOTICED = """
+SELECT $__timeGroupAlias(at, $__interval), replace(what, '_', ' ') AS metric, sum(count)::float8 AS value
+FROM noticed WHERE $__timeFilter(at) GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+REFUSED_BY_REASON = """
+SELECT $__timeGroupAlias(at, $__interval), replace(reason, '_', ' ') AS metric, sum(messages)::float8 AS value
+FROM refusals WHERE $__timeFilter(at) GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+REVISIONS = """
+SELECT $__timeGroupAlias(bucket, $__interval), sum(revisions)::float8 AS revisions
+FROM rollup_1h WHERE $__timeFilter(bucket) GROUP BY 1 ORDER BY 1
+"""
+
+PARTITIONS = f"""
+SELECT topic, partition, partition_time AS "its time",
+    greatest(extract(epoch FROM {TO} - partition_time), 0)::float8 AS behind,
+    updated_at AS "last commit", next_offset AS "next record", next_offset - snapshot_offset AS "since snapshot",
+    repeated, epoch, written_by AS "written by"
+FROM partition_progress ORDER BY 1 DESC, 2
+"""
+
+DELIVERIES = f"""
+SELECT audience, delivered, waiting, failing,
+    CASE WHEN waiting > 0 THEN greatest(extract(epoch FROM {TO} - waiting_since), 0)::float8 END AS "waiting for"
+FROM deliveries ORDER BY 1
+"""
+
+MODELS = """
+SELECT $__timeGroupAlias(at, $__interval), replace(model || ' ' || metric, '_', ' ') AS metric, avg(value) AS value
+FROM model_metrics WHERE $__timeFilter(at) GROUP BY 1, 2 ORDER BY 1, 2
+"""
