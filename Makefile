@@ -5,12 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+BENCH_VENV := build/bench-venv
+BENCH_BIN := $(BENCH_VENV)/bin
+BENCH_INSTALLED := $(BENCH_VENV)/installed
+BENCH_PIP := $(BENCH_BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock
+.PHONY: help demo test check chaos bench lock
 
 help: ## list the targets
-	@echo 'make demo [DEMO="--seed 7 --exit"] | test [TEST="-k broker"] | check | bench | lock   (PYTHON=python3.11 or later)'
+	@echo 'make demo [DEMO="--seed 7 --exit"] | test [TEST="-k broker"] | check | chaos [SEEDS=3] | bench | lock   (PYTHON=python3.11 or later)'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: $(INSTALLED) ## a fleet from devices to work orders, with its score; DEMO holds options
@@ -24,8 +28,20 @@ check: $(INSTALLED) ## lint, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED) ## measure what the design's figures rest on
-	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
+chaos: $(INSTALLED) ## crash everything, seed after seed: SEEDS=100 FIRST=1000 LOG=embedded|kafka STOP_S=30; CHAOS=--help
+	PYTHONPATH=tests $(BIN)/python -m chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)) \
+		$(if $(LOG),--log $(LOG)) $(if $(STOP_S),--stop-s $(STOP_S)) $(CHAOS)
+
+bench: $(INSTALLED) $(BENCH_INSTALLED) ## measure what the design promises, into build/bench.json; BENCH holds options (--quick)
+	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file $(BENCH); done
+	@$(BIN)/python benchmarks/report.py || test $$? -eq 1
+
+$(BENCH_INSTALLED): benchmarks/requirements.lock
+	@echo 'installing what it is measured against into $(BENCH_VENV)'
+	@test -x $(BENCH_BIN)/python || $(PYTHON) -m venv $(BENCH_VENV)
+	@$(BENCH_PIP) install --require-hashes -r benchmarks/requirements.lock \
+		|| echo 'not all peers can be installed here; those that are missing are reported as not measured' >&2
+	@touch $@
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("wardwatch needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Say which to use: make PYTHON=python3.12 …")'
@@ -36,9 +52,12 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-lock: ## resolve requirements.lock anew from pyproject.toml
+lock: ## resolve requirements.lock anew from pyproject.toml, and that of the benchmarks
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip --disable-pip-version-check --quiet install pip-tools
 	build/lock/bin/pip-compile --quiet --extra dev --upgrade --generate-hashes --allow-unsafe --strip-extras \
 		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--output-file requirements.lock pyproject.toml
+	build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
+		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file benchmarks/requirements.lock benchmarks/requirements.in

@@ -1,1 +1,1 @@
-"""The project's detectors and kernels against public data and their own targets."""
+"""Detectors and kernels against their own targets, and the pipeline's figures: each `bench_*.py` runs by itself."""
