@@ -1,3 +1,3 @@
 """Fixtures come as plugins, one a concern."""
 
-pytest_plugins = ["fix_local", "fix_simulator"]
+pytest_plugins = ["fix_kafka", "fix_local", "fix_simulator", "fix_streaming"]

@@ -53,7 +53,8 @@ def _template(parts: LocalParts) -> Iterator[str]:
         # A template must have no connections; TimescaleDB's own workers would come back.
         connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-        yield name
+    yield name
+    with psycopg.connect(parts.database_url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

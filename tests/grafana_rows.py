@@ -141,6 +141,27 @@ def fill(connection: psycopg.Connection[Any]) -> None:
     for outcome in ("kept", "lost", "false_alarm"):
         rows.flag("one", STOP - timedelta(days=30), state="closed", closed_at=STOP - timedelta(days=20),
                   outcome=outcome)  # fmt: skip
+    _fill_engine(rows)
+
+
+def _fill_engine(rows: Rows) -> None:
+    for partition in range(2):
+        rows.add("partition_progress", topic="telemetry", partition=partition, epoch=2, next_offset=900,
+                 snapshot_offset=800, partition_time=STOP - timedelta(minutes=partition),
+                 written_by="wardwatch 1")  # fmt: skip
+        for day in range(40):
+            at = START + timedelta(days=day)
+            for what in ("gap", "late_reading", "unknown_metric"):
+                rows.add("noticed", partition=partition, at=at, what=what, count=day + 1)
+            rows.add("model_metrics", partition=partition, at=at, model="failure_risk", metric="auc", value=0.8)
+    for number in range(60):
+        rows.add("quarantine", quarantine_id=derived_id("quarantine", number), topic="t", sha256=str(number),
+                 received_at=START + timedelta(hours=17 * number), reason=("invalid_json", "out_of_range")[number % 2],
+                 detail="", length=80, payload=b"x")  # fmt: skip
+        rows.add("outbox", outbox_id=derived_id("outbox", number), created_at=START + timedelta(hours=number),
+                 audience="service", kind="alert_fired", subject="s", body="b", payload={},
+                 delivered_at=STOP if number % 3 else None,
+                 last_error="" if number % 9 else "no such host")  # fmt: skip
 
 
 LEVELS = (("red", 35.0), ("orange", 25.0), ("yellow", 15.0), ("blue", 10.0), ("none", 0.0))

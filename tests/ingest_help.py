@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from paho.mqtt.client import Client, MQTTMessage, MQTTv5
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, Client, MQTTMessage, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -25,7 +25,7 @@ class Peer:
     def __init__(self, parts: LocalParts, *subscriptions: str) -> None:
         self.heard: list[tuple[str, Any]] = []
         self._changed = threading.Condition()
-        self._client = connected(parts.mqtt_url, f"peer-{random.getrandbits(40)}", subscriptions, self._on_message)
+        self._client = connected(parts.mqtt_url, f"peer-{random.getrandbits(40)}", subscriptions, self._on_message, 60)
 
     def publish(
         self, topic: str, payload: bytes | dict[str, Any], content_type: str | None = None, *, wait: bool = True
@@ -64,7 +64,12 @@ class Peer:
             self._changed.notify_all()
 
 
-def connected(url: str, name: str, subscriptions: Sequence[str] = (), on_message: Any = None) -> Client:
+def connected(
+    url: str, name: str, subscriptions: Sequence[str] = (), on_message: Any = None, session_s: int = 0
+) -> Client:
+    """Connect with a new session that lasts `session_s` beyond the connection, through a restart of the broker."""
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho has not typed it
+    properties.SessionExpiryInterval = session_s
     client = Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTv5)
     up = threading.Event()
 
@@ -76,7 +81,7 @@ def connected(url: str, name: str, subscriptions: Sequence[str] = (), on_message
     client.on_connect = on_connect
     client.on_message = on_message
     host, _, port = url.removeprefix("mqtt://").partition(":")
-    client.connect(host, int(port), clean_start=True)
+    client.connect(host, int(port), clean_start=MQTT_CLEAN_START_FIRST_ONLY, properties=properties)
     client.loop_start()
     assert up.wait(PATIENCE_S)
     return client

@@ -138,6 +138,22 @@ def test_probabilities_are_calibrated_although_calm_judgements_are_thinned() -> 
     assert risk.metrics()["base_rate"] == pytest.approx(0.01, rel=0.3)
 
 
+def test_a_large_fleet_is_learned_from_a_sample_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FailureRisk, "PENDING", 400)
+    risk, rng = FailureRisk(), random.Random(1)
+    for step in range(60 * 8):
+        at_ms = step * 3 * HOUR_MS
+        risk.mature(at_ms)
+        for device in range(100):
+            risk.judge(at_ms, f"d{step}-{device}", "tube", TENSE)
+            if rng.random() < 0.3:
+                risk.failed(f"d{step}-{device}", "tube", at_ms + 2 * DAY_MS)
+        assert len(risk.pending) <= 401
+    spread = [example.at_ms for example in risk.pending]
+    assert spread[-1] - spread[0] > 6 * DAY_MS
+    assert risk.judge(10**12, "x", "tube", TENSE).probability == pytest.approx(0.3, rel=0.3)
+
+
 def test_the_threshold_rises_when_weak_announcements_do_not_come_true() -> None:
     threshold = AnnouncementThreshold()
     for week in range(40):

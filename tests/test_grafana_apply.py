@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from grafana.publish import DatabaseSettings, GrafanaError, apply, boards
+from grafana.publish import DatabaseSettings, GrafanaError, apply, boards, outdated
 
 TOKEN = "glsa_service_account_token"
 DATABASE = DatabaseSettings("db.example:5432", "wardwatch", "reader", "geheim")
@@ -59,6 +59,8 @@ CALLS = [
     Call("GET", r"/api/folders/(?P<uid>[^/]+)"),
     # Folder API, "Create folder": title, optional uid and parentUid.
     Call("POST", r"/api/folders", {"title": str}, {"uid": str, "parentUid": str}),
+    # Dashboard API, "Get dashboard by uid".
+    Call("GET", r"/api/dashboards/uid/(?P<uid>[^/]+)"),
     # Dashboard API, "Create / Update dashboard".
     Call(
         "POST",
@@ -98,6 +100,9 @@ class Grafana(ThreadingHTTPServer):
         return 404, {"message": "Not found"}
 
     def act(self, method: str, path: str, uid: str | None, body: Any) -> tuple[int, dict[str, Any]]:
+        if method == "GET" and "dashboards" in path:
+            board = self.dashboards.get(str(uid))
+            return (404, {"message": "not found"}) if board is None else (200, {"dashboard": board, "meta": {}})
         if method == "GET":
             held = (self.data_sources if "datasources" in path else self.folders).get(str(uid))
             return (404, {"message": "not found"}) if held is None else (200, held)
@@ -204,7 +209,7 @@ def test_every_request_is_as_grafana_documents_it(grafana: Grafana, credential: 
         "POST /api/datasources",
         "GET /api/folders/wardwatch",
         "POST /api/folders",
-        *["POST /api/dashboards/db"] * 3,
+        *["POST /api/dashboards/db"] * 4,
     ]
     assert placed[0] == ("Fleet", f"{grafana.url}/d/wardwatch-fleet")
 
@@ -216,6 +221,18 @@ def test_applying_twice_leaves_the_same_as_once(grafana: Grafana) -> None:
     assert json.dumps([grafana.data_sources, grafana.folders, grafana.dashboards]) == once
     assert grafana.objections == []
     assert "PUT /api/datasources/uid/wardwatch" in grafana.calls
+
+
+def test_what_is_missing_or_was_changed_is_outdated(grafana: Grafana) -> None:
+    titles = [board["title"] for board in boards().values()]
+    assert outdated(grafana.url, TOKEN) == titles
+    apply(grafana.url, TOKEN, DATABASE)
+    assert outdated(grafana.url, TOKEN) == []
+    grafana.dashboards["wardwatch-service"]["panels"].pop()
+    assert outdated(grafana.url, TOKEN) == ["Service"]
+    with pytest.raises(GrafanaError, match="refuses"):
+        outdated(grafana.url, "another")
+    assert grafana.objections == []
 
 
 def test_boards_lie_in_the_folder_and_read_from_the_data_source(grafana: Grafana) -> None:

@@ -53,6 +53,7 @@ def test_export_writes_a_file_a_board(tmp_path: Path) -> None:
     written = export(tmp_path / "boards")
     assert [path.name for path in written] == [
         "wardwatch-fleet.json", "wardwatch-customers.json", "wardwatch-service.json",
+        "wardwatch-pipeline.json",
     ]  # fmt: skip
     assert [json.loads(path.read_text("utf-8")) for path in written] == list(BOARDS.values())
 

@@ -18,7 +18,7 @@ from schema.catalogue import load_catalogue
 from schema.record import TelemetryRecord, Tick, decode
 from schema.registry import Device
 from schema.topics import CLOCK_CONFIRMED_TOPIC, REFUSED, TELEMETRY, telemetry_topic
-from streams.log import EmbeddedLog
+from streams.logs.embedded import EmbeddedLog
 from wardwatch.local import LocalParts
 
 SOURCE = "bridge-1"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ingest.batch import REFUSED_RECORD_BYTES, Batch, Entry
 from ingest.confirm import STRETCHES_KEPT, Confirmation, Confirmations
+from ingest.connection import address, without_password
 from ingest.directory import REFRESH_INTERVAL_MS, DeviceDirectory
 from ingest.intake import Arrival, Intake
 from ingest.settings import BridgeConfig
@@ -215,3 +216,24 @@ def test_a_bad_setting_is_named(name: str, value: object) -> None:
     settings: dict[str, object] = {"mqtt_url": "mqtt://localhost", "source": "b", "partitions": 1}
     with pytest.raises(ValueError, match=name):
         BridgeConfig(**(settings | {name: value}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mqtt://user:se/cret@host",
+        "mqtt://user:12/cret@host",
+        "mqtt://user:se?cret@host",
+        "mqtt://user:se#cret@host:1883",
+        "mqtt://user:se@x/cret@host:1883",
+        "mqtt://user:se@host:cret",
+        "mqtt://[user:secret@host",
+        "mqtt://user:se\u2100cret@host",
+    ],
+)
+def test_no_part_of_a_password_is_in_an_error_or_in_what_is_logged(url: str) -> None:
+    with pytest.raises(ValueError, match="mqtt_url: expected mqtt://") as raised:
+        address(url)
+    for said in (str(raised.value), without_password(url)):
+        assert not any(part in said for part in ("se/", "se?", "se#", "se@", "12", "secret", "cret@", "x/")), said
+    assert raised.value.__context__ is None or raised.value.__suppress_context__

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from ingest.batch import Entry
 from ingest.directory import DeviceDirectory
+from ingest.insist import GaveUpError
 from ingest.intake import Arrival
+from ingest.overflow import Overflow
 from ingest.settings import BridgeConfig, BridgeStats, Clock
 from ingest.ticks import Ticks
-from ingest.writer import GaveUpError, Writer
+from ingest.writer import Writer
 from schema.catalogue import load_catalogue
 from schema.messages import Refused
 from schema.record import TelemetryRecord, Tick, decode
@@ -48,6 +50,7 @@ class Bench:
     published: list[tuple[str, Any]] = field(default_factory=list)
     stats: BridgeStats = field(default_factory=BridgeStats)
     stop: threading.Event = field(default_factory=threading.Event)
+    overflow: Overflow | None = None
 
     def __post_init__(self) -> None:
         config = BridgeConfig(
@@ -63,15 +66,17 @@ class Bench:
             publish=lambda topic, payload, _: self.published.append((topic, msgspec.json.decode(payload))),
             stats=self.stats,
             stop=self.stop,
+            overflow=self.overflow,
             now_ms=lambda: self.now_ms,
         )
         self.writer.start()
 
-    def _append(self, entries: Sequence[Entry]) -> None:
+    def _append(self, entries: Sequence[Entry]) -> list[int]:
         if self.failures:
             self.failures -= 1
             raise OSError("the disk is full")
         self.appends.append(list(entries))
+        return [0] * len(entries)
 
     def run(self, *arrivals: Arrival) -> None:
         for arrival in arrivals:
@@ -217,15 +222,15 @@ def test_a_stop_gives_up_on_a_log_that_fails_and_acknowledges_nothing() -> None:
     assert bench.acknowledged == [1]
 
 
-def test_good_readings_and_the_refusal_of_their_message_are_one_append() -> None:
+def test_a_refusal_is_written_before_the_good_readings_of_its_message_and_before_any_tick() -> None:
     bench = Bench()
     bench.run(clock(0))
     plain = msgspec.json.decode(telemetry(A, 1).payload)
     plain["series"]["coffee"] = [[T0, 1]]
     bench.run(Arrival(f"wardwatch/v1/mri-{A}/telemetry", msgspec.json.encode(plain)), clock(1))
-    records = [decode(value) for _, _, value in bench.appends[-1]]
-    assert [type(record) for record in records] == [TelemetryRecord, tuple, Tick, Tick]
-    (refused,) = (entry for record in records if isinstance(record, tuple) for entry in record)
+    first, second = ([decode(value) for _, _, value in entries] for entries in bench.appends[-2:])
+    assert [type(record) for record in second] == [TelemetryRecord, Tick, Tick]
+    (refused,) = (entry for record in first if isinstance(record, tuple) for entry in record)
     assert isinstance(refused, Refused)
     assert (refused.reason, refused.received_ms) == ("unknown_metric", T0)
 
@@ -256,7 +261,9 @@ def test_the_wall_clock_ticks_each_second_and_never_back() -> None:
 def test_the_wall_clock_does_not_tick_for_a_bridge_that_has_not_caught_up() -> None:
     bench = Bench("wall")
     bench.writer.act(may_tick=False)
-    assert bench.log(0) == ["joined@0"]
+    assert bench.log(0) == []
+    bench.writer.act(may_tick=True)
+    assert bench.log(0) == ["joined@0", "tick@0"]
 
 
 def test_a_message_waits_for_company_only_so_long() -> None:

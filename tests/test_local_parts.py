@@ -26,7 +26,7 @@ from wardwatch.local import DataFolderBusyError, FetchError, LocalParts, NotOurs
 from wardwatch.local.account import service_account, within_reach
 from wardwatch.local.aptsources import Source, deb822, machine_sources, one_line
 from wardwatch.local.process import free_port, processes, wait_until
-from wardwatch.local.timescale import has_timescale
+from wardwatch.local.timescale import buffers_mb, has_timescale
 from wardwatch.local.unpacked import unpacked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,6 +128,11 @@ def test_the_database_is_durable_private_and_quiet(parts: LocalParts) -> None:
         "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "listen_addresses": "127.0.0.1",
         "timescaledb.telemetry_level": "off", "timezone": "UTC",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("memory_gb", "expected"), [(1, 128), (4, 256), (64, 1024)])
+def test_the_database_takes_a_small_part_of_the_memory_for_its_buffers(memory_gb: int, expected: int) -> None:
+    assert buffers_mb(memory_gb << 30) == expected
 
 
 def test_a_wrong_password_is_refused(parts: LocalParts) -> None:

@@ -1,4 +1,4 @@
-"""The embedded log: offsets, durability, retention, and the lease of its one worker."""
+"""The embedded log's own: offsets, durability, retention, and the lease of its one worker."""
 
 from __future__ import annotations
 
@@ -13,21 +13,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from streams.lease import Lease
-from streams.log import EmbeddedLog
-from streams.logfile import (
+from streams.logs.embedded import EmbeddedLog
+from streams.logs.file import (
     LeaseHeld,
     LeaseLost,
     LogBusy,
     LogFull,
     LogUnusable,
-    OffsetOutOfRange,
-    PartitionsDiffer,
     UnknownPartition,
 )
+from streams.logs.lease import Lease
 
 FOREVER_MS = 10**12
 ANY_SIZE = 10**12
@@ -60,62 +56,7 @@ def other_process(code: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-# --- appending and reading ---
-
-
-def test_offsets_count_from_zero_in_each_partition(log: EmbeddedLog) -> None:
-    assert log.append([("telemetry", 0, b"a"), ("telemetry", 1, b"b"), ("telemetry", 0, b"c")]) == [0, 0, 1]
-    assert log.append([("telemetry", 0, b"d")]) == [2]
-    assert values(log, 0) == [b"a", b"c", b"d"]
-    assert values(log, 1) == [b"b"]
-    assert log.end_offsets() == {("telemetry", 0): 3, ("telemetry", 1): 1}
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    appends=st.lists(st.lists(st.tuples(st.integers(0, 1), st.binary(max_size=300)), max_size=5), max_size=8),
-    max_bytes=st.integers(0, 400),
-    max_records=st.integers(1, 5),
-)
-def test_what_was_appended_is_read_in_order_under_any_limits(
-    tmp_path_factory: pytest.TempPathFactory,
-    appends: list[list[tuple[int, bytes]]],
-    max_bytes: int,
-    max_records: int,
-) -> None:
-    with EmbeddedLog(tmp_path_factory.mktemp("log") / "log.sqlite") as log:
-        log.create_topic("t", 2)
-        for entries in appends:
-            log.append([("t", partition, value) for partition, value in entries])
-        for partition in (0, 1):
-            found: list[bytes] = []
-            while records := log.read("t", partition, len(found), max_bytes=max_bytes, max_records=max_records):
-                assert len(records) <= max_records
-                assert len(records) == 1 or sum(len(record.value) for record in records) <= max_bytes
-                found += [record.value for record in records]
-            assert found == [value for entries in appends for to, value in entries if to == partition]
-
-
-def test_the_newest_records_can_be_asked_for(log: EmbeddedLog) -> None:
-    log.append([("telemetry", 0, b"%d" % number) for number in range(5)])
-    assert [(record.offset, record.value) for record in log.last("telemetry", 0, 2)] == [(3, b"3"), (4, b"4")]
-    assert log.last("telemetry", 1) == []
-
-
-def test_an_offset_that_the_log_does_not_hold_is_out_of_range(log: EmbeddedLog) -> None:
-    log.append([("telemetry", 0, b"a"), ("telemetry", 0, b"b")])
-    log.retain(max_bytes=0, max_age_ms=FOREVER_MS, floor={("telemetry", 0): 1})
-    assert log.read("telemetry", 0, 2) == []
-    for offset in (0, 3):
-        with pytest.raises(OffsetOutOfRange, match=r"\[1, 2\)"):
-            log.read("telemetry", 0, offset)
-
-
-def test_a_topic_may_be_created_again_with_as_many_partitions_only(log: EmbeddedLog) -> None:
-    log.create_topic("telemetry", 2)
-    with pytest.raises(PartitionsDiffer):
-        log.create_topic("telemetry", 3)
-    assert log.topics() == {"telemetry": 2}
+# --- appending and reading: tests/test_logs.py has what both logs promise ---
 
 
 def test_an_append_to_an_unknown_partition_writes_nothing(log: EmbeddedLog) -> None:
@@ -162,19 +103,12 @@ def test_a_reader_notices_the_appends_of_others(log: EmbeddedLog, path: Path) ->
         assert not reader.changed()
 
 
-def test_a_reader_may_note_how_far_it_is(log: EmbeddedLog) -> None:
-    log.commit("worker", {("telemetry", 0): 3})
-    log.commit("worker", {("telemetry", 0): 5, ("telemetry", 1): 1})
-    assert log.committed("worker") == {("telemetry", 0): 5, ("telemetry", 1): 1}
-    assert log.committed("nobody") == {}
-
-
 # --- several processes, and the end of some ---
 
 APPEND_MANY = """
 import sys
 from pathlib import Path
-from streams.log import EmbeddedLog
+from streams.logs.embedded import EmbeddedLog
 path, name, groups = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 with EmbeddedLog(path) as log:
     log.create_topic("telemetry", 2)
@@ -273,32 +207,13 @@ def test_retention_by_size_takes_the_oldest_over_all_partitions(path: Path) -> N
         assert log.retain(max_bytes=30, max_age_ms=FOREVER_MS, floor=floor) == 0
 
 
-def test_retention_by_age_takes_what_is_older(path: Path) -> None:
-    now = [0]
-    with EmbeddedLog(path, clock_ms=lambda: now[0]) as log:
-        log.create_topic("telemetry", 1)
-        for now[0] in (1000, 2000, 3000):
-            log.append([("telemetry", 0, b"x")])
-        assert log.retain(max_bytes=ANY_SIZE, max_age_ms=1000, floor={("telemetry", 0): 3}) == 1
-        assert [record.offset for record in log.read("telemetry", 0, 1)] == [1, 2]
-
-
-def test_retention_never_reaches_the_floor_and_offsets_are_never_used_again(log: EmbeddedLog) -> None:
-    log.append([("telemetry", number % 2, bytes(10)) for number in range(5000)])
-    assert log.retain(max_bytes=0, max_age_ms=0, floor={("telemetry", 0): 2400}) == 2400
-    assert (log.start_offset("telemetry", 0), log.start_offset("telemetry", 1)) == (2400, 0)
-    log.retain(max_bytes=0, max_age_ms=0, floor={("telemetry", 0): 2500})
-    assert (log.start_offset("telemetry", 0), log.end_offset("telemetry", 0)) == (2500, 2500)
-    assert log.append([("telemetry", 0, b"next")]) == [2500]
-
-
 # --- the lease ---
 
 HOLD_LEASE = """
 import sys
 from pathlib import Path
-from streams.lease import Lease
-from streams.log import EmbeddedLog
+from streams.logs.lease import Lease
+from streams.logs.embedded import EmbeddedLog
 lease = Lease.acquire(EmbeddedLog(Path(sys.argv[1])), "other")
 print(lease.epoch, flush=True)
 for _ in sys.stdin: pass

@@ -159,3 +159,23 @@ def test_any_order_of_messages_gives_the_same_sums(orders: tuple[list[Readings],
         device.message([(10 * RESOLUTIONS_MS[2], COUNTER, 0)])
         results.append([device.buckets(column) for column in ("sum", "count")])
     assert results[0] == results[1]
+
+
+times = st.integers(0, 3 * RESOLUTIONS_MS[1])
+of_two_slots = st.lists(st.tuples(times, st.sampled_from([COUNTER, GAUGE]), st.integers(0, 90)))
+
+
+@given(of_two_slots.map(sorted), st.integers(0, 30))
+def test_a_long_message_gives_the_panes_of_its_readings_one_by_one(readings: Readings, known: int) -> None:
+    # Readings of one minute go to their panes as one, and minutes to their hour: that must not show.
+    whole, single = Device(), Device()
+    for device in (whole, single):
+        device.message(readings[:known])
+    rest = [each for i, each in enumerate(readings) if i >= known and each[:2] not in {one[:2] for one in readings[:i]}]
+    whole.message(rest)
+    for reading in rest:
+        single.message([reading])
+    assert sorted(map(str, whole.closed)) == sorted(map(str, single.closed))
+    is_open = whole.panes["count"] > 0
+    assert (whole.panes[is_open] == single.panes[single.panes["count"] > 0]).all()
+    assert (whole.last == single.last).all()

@@ -184,6 +184,28 @@ def test_time_is_the_minimum_over_live_sources_and_never_goes_back() -> None:
     assert seen == [0, 0, 1_000, 5_000, 5_000, 9_000, 9_500]
 
 
+def test_messages_of_a_bridge_that_is_ahead_follow_the_tick_that_they_followed_there() -> None:
+    partition, hour = one_device(), HOUR_MS
+    for at_ms in (hour, 2 * hour, 3 * hour):
+        partition.apply(Tick("fast", at_ms))
+    ahead = telemetry("d", 1, 1, 3 * hour)
+    partition.apply(decode(encode_telemetry([ahead], source="fast", receive_ms=3 * hour)))
+    partition.apply(Tick("bridge", 2 * hour))
+    assert partition.shared.waiting == set()
+    partition.apply(Tick("bridge", 3 * hour))
+    assert partition.shared.waiting == {"d"}
+
+
+def test_in_real_time_nothing_waits_for_a_bridge_that_is_seconds_behind() -> None:
+    partition, hour = one_device(), HOUR_MS
+    partition.apply(Tick("fast", hour + 5_000))
+    ahead = telemetry("d", 1, 1, hour + 5_000, Fault(hour + 5_000, "XR-900", "critical", "tube", ""))
+    partition.apply(decode(encode_telemetry([ahead], source="fast", receive_ms=hour + 5_000)))
+    partition.apply(decode(encode_telemetry([ahead], source="fast", receive_ms=hour + 5_000)))
+    assert partition.shared.ahead == []
+    assert partition.shared.waiting == {"d"}
+
+
 @pytest.mark.parametrize("unknown", ["ghost-1"])
 def test_a_message_of_a_device_that_the_partition_does_not_know_is_counted(unknown: str) -> None:
     partition = Partition(0, CATALOGUE)

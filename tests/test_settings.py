@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from schema.catalogue import CatalogueError, load_catalogue
-from wardwatch.settings import SettingsError, as_environment, load_settings
+import schema
+from schema.catalogue import CatalogueError, load_catalogue, parse_model
+from wardwatch.settings import SettingsError, as_environment, load_settings, note_addresses, with_addresses
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +57,14 @@ def test_a_catalogue_folder_that_is_not_there_is_named() -> None:
         load_catalogue(Path("nowhere"))
 
 
+def test_a_range_beyond_exact_steps_is_refused() -> None:
+    text = (Path(schema.__file__).parent / "catalogue_data" / "ct.toml").read_text("utf-8")
+    assert parse_model("ct.toml", text.replace("max = 250\n", "max = 9e13\n")).metrics["tube_cel"].max == 9e13
+    for bound in ("9.1e13", "1e300", "inf"):
+        with pytest.raises(CatalogueError, match="tube_cel: min and max must be"):
+            parse_model("ct.toml", text.replace("max = 250\n", f"max = {bound}\n"))
+
+
 def test_a_child_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(deliver={"": ["json://localhost"]}, clock="simulated", data=Path("x"))
     for name, value in as_environment(settings).items():
@@ -76,3 +85,57 @@ def test_the_program_ends_with_status_2(arguments: list[str]) -> None:
     assert done.returncode == 2
     assert "WARDWATCH_PARTITIONS" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+SASL = {"kafka": "a:9092", "kafka_security": "sasl_ssl", "kafka_username": "w", "kafka_password": "geheim"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kafka": "kafka://a:9092"}, "--kafka: .*HOST:PORT"),
+        ({"kafka": "a:9092,b"}, "--kafka: .*HOST:PORT"),
+        ({"kafka_security": "ssl"}, "--kafka-security: has no effect without WARDWATCH_KAFKA"),
+        ({"kafka_replication": 3}, "--kafka-replication: has no effect without WARDWATCH_KAFKA"),
+        ({"kafka": "local", "kafka_security": "ssl"}, "--kafka-security: a local Kafka"),
+        (SASL | {"kafka_password": None}, "WARDWATCH_KAFKA_PASSWORD|kafka_password in .*: not set"),
+        (SASL | {"kafka_security": "ssl"}, "--kafka-username: has an effect with"),
+        ({"kafka": "a:9092", "kafka_sasl_mechanism": "SCRAM-SHA-256"}, "--kafka-sasl-mechanism: has an effect with"),
+        (SASL | {"kafka_security": "sasl_plaintext", "kafka_ca_file": "x.pem"}, "--kafka-ca-file: has an effect with"),
+        (SASL | {"kafka_ca_file": "nowhere.pem"}, "--kafka-ca-file: there is no file .*nowhere.pem"),
+        (SASL | {"kafka_sasl_mechanism": "GSSAPI"}, "--kafka-sasl-mechanism"),
+    ],
+)
+def test_settings_for_kafka_that_do_not_go_together_are_named(given: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as refused:
+        load_settings(**given)
+    assert "geheim" not in str(refused.value)
+
+
+def test_a_key_without_its_certificate_is_named() -> None:
+    Path("key.pem").touch()
+    with pytest.raises(SettingsError, match=r"kafka_cert_file .*kafka_key_file"):
+        load_settings(**SASL, kafka_key_file="key.pem")
+
+
+def test_settings_for_kafka_reach_a_child_process_and_later_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("ca.pem").touch()
+    settings = load_settings(**SASL, kafka_ca_file="ca.pem", data=Path("x"), database_url="postgresql://h/x")
+    assert "geheim" not in repr(settings)
+    note_addresses(settings)
+    assert with_addresses(load_settings(data=Path("x"))) == settings
+    for name, value in as_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+
+
+def test_the_embedded_log_stays_without_further_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in as_environment(load_settings()).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().kafka is None
+
+
+def test_grafana_takes_a_token_or_a_user_with_a_password() -> None:
+    assert load_settings(grafana_token="glsa_x").grafana_credential == "glsa_x"
+    assert load_settings(grafana_token="admin:a:b").grafana_credential == ("admin", "a:b")
+    assert load_settings().grafana_credential is None

@@ -159,6 +159,45 @@ def test_a_broker_that_has_forgotten_everything_gets_it_again(
     assert silent_stand_in.wait(lambda: clocks(silent_stand_in)[-1:] == [day_scenario.end_ms])
 
 
+def test_what_a_broker_has_forgotten_comes_again_between_the_same_clocks(
+    day_scenario: Scenario, parts: LocalParts, silent_stand_in: StandIn
+) -> None:
+    #  confirmed |  not confirmed                        |
+    #  ----------|----|----x cut off ----|----|----|-----| killed
+    bridge, outage = silent_stand_in, day_scenario.course.outages[0]
+    stop_ms = outage.from_ms - outage.from_ms % CLOCK_MS - 6 * CLOCK_MS
+    thread = played_aside(day_scenario, parts.mqtt_url, threading.Event(), [])
+    while (clocks(bridge)[-1:] or [0])[0] < stop_ms:
+        assert bridge.wait(lambda: bool(bridge.held))
+        bridge.confirm()
+    assert bridge.wait(lambda: len(bridge.held) == CLOCKS_UNCONFIRMED)
+    confirmed_ms = bridge.held[0] - CLOCK_MS
+    parts.kill_broker()
+    bridge.arrived.clear()
+    bridge.held.clear()
+    parts.start_broker()
+    assert bridge.wait(lambda: len(bridge.held) > 0)
+    bridge.confirms = True
+    bridge.confirm()
+    thread.join(60)
+    assert not thread.is_alive()
+
+    now_ms = confirmed_ms
+    first_ms: dict[tuple[str, bytes], int] = {}
+    for topic, payload in bridge.arrived:
+        if topic == CLOCK:
+            now_ms = max(now_ms, json.loads(payload)["at"])
+        else:
+            first_ms.setdefault((topic, payload), now_ms)
+    expected_ms: dict[tuple[str, bytes], int] = {}
+    for each in day_scenario.publications():
+        if each.kind in ("telemetry", "malformed") and each.at_ms >= confirmed_ms:
+            expected_ms.setdefault((each.topic, encode(each.body)), each.at_ms - each.at_ms % CLOCK_MS)
+    assert {key: at_ms for key, at_ms in first_ms.items() if key in expected_ms} == expected_ms
+    cut_off = {each.topic for each in day_scenario.publications() if each.gateway_id == outage.gateway_id}
+    assert any(topic in cut_off and at_ms < outage.from_ms for (topic, _), at_ms in expected_ms.items())
+
+
 def take_over(url: str, client_id: str) -> None:
     """Connect under somebody else's name, so that the broker breaks their connection, and leave again."""
     host, port = url.removeprefix("mqtt://").split(":")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import msgspec
 import paho.mqtt.client as mqtt
@@ -16,7 +17,7 @@ import psycopg
 import pytest
 
 from schema.registry import Customer, Device, Part, Registry, Site, Technician
-from wardwatch.local.process import wait_until
+from wardwatch.local.process import processes, wait_until
 
 DEVICE = "ct-1"
 
@@ -192,6 +193,18 @@ def test_a_demo_does_not_empty_the_folder_of_what_runs(running: Running) -> None
     assert running.rows("SELECT count(*) FROM devices") == [(1,)]
 
 
+def test_the_doctor_finds_it_well_and_prometheus_finds_both_roles(running: Running) -> None:
+    assert [each for each in running.command("doctor") if each["state"] == "fail"] == []
+    addresses = json.loads((running.data / "run" / "metrics.json").read_text("utf-8"))
+    for role, metric in (("ingest", "wardwatch_ingest_readings_total"), ("worker", "wardwatch_readings_total")):
+        with urlopen(addresses[role], timeout=5) as answer:
+            assert f"\n{metric} " in answer.read().decode()
+    for line in (running.data / "log" / "worker.log").read_text("utf-8").splitlines():
+        assert json.loads(line)["event"]
+    password = running.addresses["database_url"].split(":")[2].split("@")[0]
+    assert not any(password in path.read_text("utf-8") for path in running.data.glob("log/*.log"))
+
+
 def test_after_a_crash_of_everything_the_next_start_goes_on(running: Running) -> None:
     before = running.rows("SELECT count(*) FROM faults")
     running.process.kill()
@@ -202,6 +215,26 @@ def test_after_a_crash_of_everything_the_next_start_goes_on(running: Running) ->
     boot = time.time_ns() // 1_000_000
     running.publish((f"{DEVICE}/telemetry", telemetry(boot, 1, faults=[{"code": "XR-101", "ts": boot}])))
     running.eventually("SELECT count(*) FROM faults", lambda rows: rows[0][0] == before[0][0] + 1)
+
+
+def test_broker_database_and_roles_that_are_killed_come_back_by_themselves(running: Running) -> None:
+    parts = processes(lambda _, folder: folder is not None and folder.is_relative_to(running.data))
+    roles = [int((running.data / "run" / f"{role}.ready").read_text()) for role in ("worker", "ingest")]
+    assert len(parts) > 2
+    for pid in parts + roles:
+        os.kill(pid, signal.SIGKILL)
+    boot = time.time_ns() // 1_000_000
+    fault = f"{DEVICE}/telemetry", telemetry(boot, 1, faults=[{"code": "XR-102", "ts": boot}])
+
+    def sent_and_stored() -> bool:  # again and again, as senders do that nobody has confirmed anything to
+        try:
+            running.publish(fault)
+            return running.rows("SELECT count(*) FROM faults WHERE code = 'XR-102'") == [(1,)]
+        except (OSError, psycopg.OperationalError):
+            return False
+
+    healed = wait_until(sent_and_stored, 60.0)
+    assert healed, "".join(path.read_text("utf-8")[-2000:] for path in running.data.glob("log/*.log"))
 
 
 def test_it_stops_within_ten_seconds_and_a_second_start_goes_on_with_what_is_there(running: Running) -> None:

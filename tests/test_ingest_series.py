@@ -1,0 +1,119 @@
+"""The quick way of a message and the general one give the same, and only what is as it should be goes the quick way."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.decode import AHEAD_LIMIT_MS, Decoded, Decoder
+from ingest.directory import KnownDevice
+from ingest.series import SeriesReader
+from schema.catalogue import load_catalogue
+
+CATALOGUE = load_catalogue()
+MODEL = CATALOGUE["ct"]
+METRICS = sorted(MODEL.metrics)
+DEVICE = KnownDevice("ct-1", "ct", "c-1", 0)
+NOW_MS = 1_764_000_000_000
+
+
+class GeneralReader:
+    """Sends every message the general way."""
+
+    def read(self, series: bytes, **_: int) -> None:
+        del series
+
+
+QUICK = Decoder(CATALOGUE)
+GENERAL = Decoder(CATALOGUE)
+GENERAL._readers = dict.fromkeys(CATALOGUE, GeneralReader())  # type: ignore[arg-type]
+
+
+def decoded(decoder: Decoder, payload: bytes) -> Decoded:
+    return decoder.decode("wardwatch/v1/ct-1/telemetry", payload, device=DEVICE, receive_ms=NOW_MS)
+
+
+def message(series: Any, **more: Any) -> dict[str, Any]:
+    return {"device": "ct-1", "boot": NOW_MS - 10**6, "seq": 1, "sent": NOW_MS, "series": series, **more}
+
+
+def quickly(series: str) -> Any:
+    reader = SeriesReader(MODEL)
+    return reader.read(series.encode(), earliest_ms=946_684_800_000, latest_ms=NOW_MS + AHEAD_LIMIT_MS)
+
+
+times = st.integers(NOW_MS - 10**5, NOW_MS + AHEAD_LIMIT_MS + 1000) | st.integers(0, 10**18)
+values = st.floats(-300, 300) | st.integers(-5, 10**7) | st.decimals(-300, 300, places=4).map(float)
+points = st.lists(st.tuples(times, values), max_size=6)
+names = st.sampled_from([*METRICS, "no such metric", "tube\u005fcel", "ü"])
+spacing = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t: ")])
+
+
+@given(st.dictionaries(names, points | points.map(sorted), max_size=4), spacing)
+def test_both_ways_give_the_same(series: dict[str, Any], separators: tuple[str, str]) -> None:
+    payload = json.dumps(message(series), separators=separators, ensure_ascii=False).encode()
+    assert decoded(QUICK, payload) == decoded(GENERAL, payload)
+
+
+@given(st.text(alphabet='[]{},:"0123456789.-eE tube_cel\\', max_size=60))
+def test_whatever_stands_there_both_ways_say_the_same(text: str) -> None:
+    payload = json.dumps(message("@")).replace('"@"', text or "0").encode()
+    assert decoded(QUICK, payload) == decoded(GENERAL, payload)
+
+
+@given(st.decimals(-20, 250, places=2), st.integers(0, 10))
+def test_a_value_is_the_nearest_step_however_it_is_written(value: Any, zeros: int) -> None:
+    written = f"{value}{'0' * zeros}"
+    found = quickly(f'{{"tube_cel":[[{NOW_MS},{written}]]}}')
+    assert found is not None
+    assert [reading.n for reading in found] == [MODEL.metrics["tube_cel"].quantise(float(written))]
+
+
+def test_readings_come_in_the_order_of_time_and_name() -> None:
+    found = quickly(f'{{"tube_cel":[[{NOW_MS},1],[{NOW_MS + 1},2]],"detector_cel":[[{NOW_MS},3]]}}')
+    assert [(reading.ts_ms - NOW_MS, reading.metric) for reading in found] == [
+        (0, "detector_cel"),
+        (0, "tube_cel"),
+        (1, "tube_cel"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        '{"tube_cel":[[1764000000000,1e1]]}',
+        '{"tube_cel":[[1764000000000,999]]}',
+        '{"tube_cel":[[1764000000000,01]]}',
+        '{"tube_cel":[[1764000000000,1.]]}',
+        '{"tube_cel":[[1764000000000,1],[1763999999999,1]]}',
+        '{"tube_cel":[[5,1]]}',
+        '{"unknown":[[1764000000000,1]]}',
+        '{"tube_cel":[],"tube_cel":[]}',
+        '{"tube\\u005fcel":[]}',
+        '{"tube_cel":[[1764000000000,1]]',
+        '{"tube_cel":[[1764000000000,1]]}}',
+        '{"tube_cel":[[1764000000000,1],]}',
+        "[]",
+        "",
+    ],
+)
+def test_what_is_unusual_goes_the_general_way(series: str) -> None:
+    assert quickly(series) is None
+
+
+@pytest.mark.parametrize("first", ["series", "\\u0073eries", "s\\u0065rie\\u0073"])
+def test_series_that_stand_there_twice_go_the_general_way(first: str) -> None:
+    plain = json.dumps(message({"tube_cel": [[NOW_MS, 21.5]]}))
+    payload = plain.replace('"series"', f'"{first}": {{"tube_cel": [[1, 1e999]]}}, "series"').encode()
+    assert decoded(QUICK, payload) == decoded(GENERAL, payload)
+    assert decoded(QUICK, payload).refused is not None
+
+
+def test_a_patient_beside_the_series_is_still_found() -> None:
+    payload = json.dumps(message({"tube_cel": [[NOW_MS, 21.5]]}, patient_name="DOE^JANE")).encode()
+    found = decoded(QUICK, payload)
+    assert found.refused is not None
+    assert found.refused.reason == "privacy"
+    assert found == decoded(GENERAL, payload)
