@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -74,14 +74,7 @@ class Adoption:
     def _on_unsubscribe(self, client: Client, *_: Any) -> None:
         client.publish(mark_topic(self.source), str(self.connection), 1)
 
-    def _on_disconnect(
-        self,
-        _client: Client,
-        _userdata: Any,
-        _flags: DisconnectFlags,
-        _reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
+    def _on_disconnect(self, *_: Any) -> None:
         self.lost = True
 
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:

@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 import msgspec
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -85,19 +85,10 @@ class PeerLine:
         if not reason.is_failure:
             client.subscribe([(topic, 1) for topic in self._topics])
 
-    def _on_subscribe(
-        self, _client: Client, _userdata: Any, _mid: int, _reasons: list[ReasonCode], _properties: Properties | None
-    ) -> None:
+    def _on_subscribe(self, *_: Any) -> None:
         self.life = time.time_ns()
 
-    def _on_disconnect(
-        self,
-        _client: Client,
-        _userdata: Any,
-        _flags: DisconnectFlags,
-        _reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
+    def _on_disconnect(self, *_: Any) -> None:
         self.life = 0
 
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:

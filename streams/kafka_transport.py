@@ -154,7 +154,7 @@ class Consumer(Steered, driver.Consumer):  # type: ignore[misc] # Faust publishe
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def rejoin(self) -> None:
-        """See `Steered`."""
+        """Have all partitions handed out anew, to us and to others."""
         await self._thread.rejoin()
 
 

@@ -22,7 +22,7 @@ class Steered:
 
     app: Any
     can_rejoin = False
-    """Whether `rejoin` has partitions handed out anew; where not, a fenced worker ends."""
+    """Whether the driver has a `rejoin`, which has partitions handed out anew; where not, a fenced worker ends."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -36,10 +36,6 @@ class Steered:
     async def perform_seek(self) -> None:
         """Seek each partition to its lane's next offset. Faust calls this after a rebalance, and again as it likes."""
         await self.seek_wait({tp: lane.expected for tp, lane in self.app.owned.lanes.items()})  # type: ignore[attr-defined]
-
-    async def rejoin(self) -> None:
-        """Have all partitions handed out anew."""
-        raise NotImplementedError
 
     def on_buffer_full(self, tp: TP) -> None:
         """Do nothing: `put` waits, and Faust's own way of slowing down sleeps for a second."""

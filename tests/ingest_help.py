@@ -3,7 +3,8 @@
 import json
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, Client, MQTTMessage, MQTTv5
@@ -11,6 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from ingest.bridge import Bridge
 from schema.topics import CLOCK_TOPIC
 from wardwatch.local import LocalParts
 
@@ -85,6 +87,21 @@ def connected(
     client.loop_start()
     assert up.wait(PATIENCE_S)
     return client
+
+
+@contextmanager
+def running(bridge: Bridge) -> Iterator[Bridge]:
+    """Run a bridge in a thread, subscribed, for the time of the context."""
+    stop = threading.Event()
+    thread = threading.Thread(target=bridge.run, args=(stop,))
+    thread.start()
+    try:
+        assert bridge.subscribed.wait(PATIENCE_S)
+        yield bridge
+    finally:
+        stop.set()
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def forget_session(parts: LocalParts, source: str) -> None:

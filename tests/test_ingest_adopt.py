@@ -8,9 +8,9 @@ from contextlib import closing
 
 import msgspec
 import pytest
-from ingest_help import PATIENCE_S, T0, Peer, connected
+from ingest_help import PATIENCE_S, T0, Peer, connected, running
 from test_ingest_quota import Store, config
-from test_ingest_several import CATALOGUE, PARTITIONS, SOURCES, TIMEOUT_MS, body, log, no_sessions, run, seqs, until
+from test_ingest_several import CATALOGUE, PARTITIONS, SOURCES, TIMEOUT_MS, body, log, no_sessions, seqs, until
 
 from ingest.bridge import Bridge
 from ingest.directory import DeviceDirectory
@@ -105,7 +105,7 @@ def test_an_adopted_session_lasts_while_a_message_of_it_waits_for_the_registry(
         sayer.publish(alive_topic(DEAD), msgspec.json.encode(beat), 1, retain=True).wait_for_publish(PATIENCE_S)
         sayer.disconnect()
         sayer.loop_stop()
-        with run(bridge(parts, log, DeviceDirectory(PARTITIONS, refresh=read))) as heir:
+        with running(bridge(parts, log, DeviceDirectory(PARTITIONS, refresh=read))) as heir:
             peer.wait_until(lambda: any(topic == mark_topic(DEAD) for topic, _ in peer.heard))
             until(lambda: heir.stats.strangers == 1)
             time.sleep(0.3)  # it has seen the mark
@@ -118,7 +118,7 @@ def test_an_adopted_session_lasts_while_a_message_of_it_waits_for_the_registry(
 def test_whose_messages_wait_is_adopted_though_nobody_has_ever_heard_of_it(parts: LocalParts, log: EmbeddedLog) -> None:
     message = Message("mri-7", "telemetry", T0, 1, T0, T0)
     log.append([(OVERFLOW, 0, encode_telemetry([message], source=DEAD, receive_ms=T0))])
-    with run(bridge(parts, log, DeviceDirectory(PARTITIONS, [DEVICE]))) as heir:
+    with running(bridge(parts, log, DeviceDirectory(PARTITIONS, [DEVICE]))) as heir:
         until(lambda: seqs(log, 7) == [1])
         assert heir.stats.sessions_taken_over == 1
 

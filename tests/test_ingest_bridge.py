@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from ingest_help import PATIENCE_S, STEP_MS, T0, Peer, forget_session
+from ingest_help import PATIENCE_S, STEP_MS, T0, Peer, forget_session, running
 
 from ingest.batch import Entry
 from ingest.bridge import Bridge
@@ -88,17 +88,9 @@ def bridge(parts: LocalParts, log: MemoryLog, **settings: Any) -> Iterator[Bridg
         mqtt_url=parts.mqtt_url, source=SOURCE, partitions=PARTITIONS, **({"clock": "simulated"} | settings)
     )
     directory = DeviceDirectory(PARTITIONS, DEVICES)
-    running = Bridge(config, catalogue=CATALOGUE, directory=directory, append=log.append, last_ticks=last_ticks)
-    stop = threading.Event()
-    thread = threading.Thread(target=running.run, args=(stop,))
-    thread.start()
-    try:
-        assert running.subscribed.wait(PATIENCE_S)
-        yield running
-    finally:
-        stop.set()
-        thread.join(5)
-        assert not thread.is_alive()
+    made = Bridge(config, catalogue=CATALOGUE, directory=directory, append=log.append, last_ticks=last_ticks)
+    with running(made):
+        yield made
 
 
 def body(number: int, seq: int, **changes: Any) -> dict[str, Any]:

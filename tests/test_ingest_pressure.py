@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingest_help import PATIENCE_S, T0, Peer, connected, forget_session
+from ingest_help import PATIENCE_S, T0, Peer, connected, forget_session, running
 from test_ingest_bridge import CATALOGUE, DEVICES, PARTITIONS, MemoryLog, body
 from test_ingest_several import until
 
@@ -58,19 +58,11 @@ def bridge(
     **settings: Any,
 ) -> Iterator[Bridge]:
     config = BridgeConfig(mqtt_url=url, source=SOURCE, partitions=PARTITIONS, **settings)
-    running = Bridge(
+    made = Bridge(
         config, catalogue=CATALOGUE, directory=directory, append=append, last_ticks={}, overflow=overflow
     )
-    stop = threading.Event()
-    thread = threading.Thread(target=running.run, args=(stop,))
-    thread.start()
-    try:
-        assert running.subscribed.wait(PATIENCE_S)
-        yield running
-    finally:
-        stop.set()
-        thread.join(5)
-        assert not thread.is_alive()
+    with running(made):
+        yield made
 
 
 def new_log(folder: Path) -> EmbeddedLog:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingest_help import PATIENCE_S, STEP_MS, T0, Peer, connected, forget_session
+from ingest_help import PATIENCE_S, STEP_MS, T0, Peer, connected, forget_session, running
 from test_ingest_bridge import MemoryLog
 from test_partition import run as apply_log
 
@@ -77,22 +77,8 @@ def make(url: str, log: EmbeddedLog, source: str, **settings: Any) -> Bridge:
 
 @contextmanager
 def bridge(parts: LocalParts, log: EmbeddedLog, source: str, **settings: Any) -> Iterator[Bridge]:
-    with run(make(parts.mqtt_url, log, source, **settings)) as running:
-        yield running
-
-
-@contextmanager
-def run(running: Bridge) -> Iterator[Bridge]:
-    stop = threading.Event()
-    thread = threading.Thread(target=running.run, args=(stop,))
-    thread.start()
-    try:
-        assert running.subscribed.wait(PATIENCE_S)
-        yield running
-    finally:
-        stop.set()
-        thread.join(5)
-        assert not thread.is_alive()
+    with running(make(parts.mqtt_url, log, source, **settings)) as made:
+        yield made
 
 
 @contextmanager
@@ -213,10 +199,10 @@ def test_a_scenario_that_two_bridges_share_has_the_same_effects_as_through_one(p
             for source in sources:
                 config = BridgeConfig(mqtt_url=parts.mqtt_url, source=source, partitions=1, clock="simulated")
                 directory = DeviceDirectory(1, known.devices)
-                running = Bridge(
+                made = Bridge(
                     config, catalogue=CATALOGUE, directory=directory, append=log.append, last_ticks={}
                 )
-                stack.enter_context(run(running))
+                stack.enter_context(running(made))
             play(scenario, parts.mqtt_url, bridges=len(sources))
             written = [value for topic, _, value in log.entries if topic == TELEMETRY]
         for source in sources:

@@ -18,7 +18,7 @@ from streams.logs.embedded import EmbeddedLog
 from streams.logs.file import OffsetOutOfRange, PartitionsDiffer, UnknownPartition
 from streams.logs.kafka import KafkaLog
 from streams.logs.kafka_access import KafkaAccess
-from wardwatch.roles import LOOK_BACK, last_ticks
+from wardwatch.bridging import LOOK_BACK, last_ticks
 
 ANY_SIZE = 10**12
 

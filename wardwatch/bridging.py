@@ -1,12 +1,13 @@
-"""What a bridge is told about the log: what waits in the overflow, how far the workers are, which sources count."""
+"""What a bridge is told about the log: its last ticks, which sources count, how far the workers are, what waits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from schema.record import TelemetryRecord, Tick, decode, is_tick
 from schema.topics import OVERFLOW, TELEMETRY
 from streams.logs import Log
 from streams.worker import GROUP_ID
 
+LOOK_BACK = 5_000
 SOURCES_LOOK_BACK = 1000
 OVERFLOW_LOOK_AHEAD = 5000
 
@@ -61,6 +62,32 @@ def lag_of(log: Log) -> Callable[[], int]:
         )
 
     return lag
+
+
+def last_ticks(log: Log, source: str, partitions: int) -> dict[int, int]:
+    """Return the newest tick of a source, in ms, of each partition that has one among its newest `LOOK_BACK` records.
+
+    A source that lives ticks all the time: one whose ticks lie deeper has long been said to have left.
+    """
+    found: dict[int, int] = {}
+    for partition in range(partitions):
+        end = log.end_offset(TELEMETRY, partition)
+        oldest = max(log.start_offset(TELEMETRY, partition), end - LOOK_BACK)
+        count = 16
+        while partition not in found and oldest < end:
+            begin = max(oldest, end - count)
+            for value in _between(log, partition, begin, end):
+                if is_tick(value) and isinstance(tick := decode(value), Tick) and tick.source == source:
+                    found[partition] = tick.at_ms
+            end, count = begin, count * 4
+    return found
+
+
+def _between(log: Log, partition: int, begin: int, end: int) -> Iterator[bytes]:
+    while begin < end:
+        for record in log.read(TELEMETRY, partition, begin, max_records=end - begin):
+            yield record.value
+            begin = record.offset + 1
 
 
 def other_sources(log: Log, source: str, partitions: int) -> list[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from ingest.bridge import Bridge
 from ingest.directory import DeviceDirectory
 from ingest.settings import BridgeConfig
 from schema.catalogue import Catalogue, load_catalogue
-from schema.record import Tick, decode, is_tick
 from schema.registry import Device
 from schema.topics import OVERFLOW, REFUSED, TELEMETRY
 from streams.guarded import CONNECT_WITHIN_S, CommitsLost, one_line
@@ -33,13 +32,12 @@ from streams.refused import RefusedOwner
 from streams.snapshot import FormatError
 from streams.worker import run_worker
 from wardwatch.actions import rows
-from wardwatch.bridging import OverflowTopic, lag_of, other_sources, overflow_floor
+from wardwatch.bridging import OverflowTopic, lag_of, last_ticks, other_sources, overflow_floor
 from wardwatch.local.kafka import LOCAL
 from wardwatch.metrics import IngestCollector, WorkerCollector, follow_ends, served
 from wardwatch.settings import Settings, SettingsError
 
 RETAIN_EVERY_S = 60.0
-LOOK_BACK = 5_000
 RECONNECT_S = 1.0
 RECONNECT_MAX_S = 8.0
 DAY_MS = 86_400_000
@@ -166,32 +164,6 @@ def registered(url: str) -> list[Device]:
             " (extract(epoch FROM installed_at) * 1000)::bigint AS installed_ms FROM devices",
         )
     return [Device(**row) for row in found]
-
-
-def last_ticks(opened: Log, source: str, partitions: int) -> dict[int, int]:
-    """Return the newest tick of a source, in ms, of each partition that has one among its newest `LOOK_BACK` records.
-
-    A source that lives ticks all the time: one whose ticks lie deeper has long been said to have left.
-    """
-    found: dict[int, int] = {}
-    for partition in range(partitions):
-        end = opened.end_offset(TELEMETRY, partition)
-        oldest = max(opened.start_offset(TELEMETRY, partition), end - LOOK_BACK)
-        count = 16
-        while partition not in found and oldest < end:
-            begin = max(oldest, end - count)
-            for value in _between(opened, partition, begin, end):
-                if is_tick(value) and isinstance(tick := decode(value), Tick) and tick.source == source:
-                    found[partition] = tick.at_ms
-            end, count = begin, count * 4
-    return found
-
-
-def _between(opened: Log, partition: int, begin: int, end: int) -> Iterator[bytes]:
-    while begin < end:
-        for record in opened.read(TELEMETRY, partition, begin, max_records=end - begin):
-            yield record.value
-            begin = record.offset + 1
 
 
 def advice(error: Exception) -> str:

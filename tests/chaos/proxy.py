@@ -13,11 +13,11 @@ CHUNK = 1 << 16
 
 
 class Proxy:
-    """Passes connections to `port` on to `target`, another loopback port."""
+    """Passes connections to `port` (a free one, if none is given) on to `target`, another loopback port."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, port: int | None = None) -> None:
         self.target = target
-        self.port = free_port()
+        self.port = free_port(port)
         self._open: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
 

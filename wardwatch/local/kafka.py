@@ -15,7 +15,6 @@ import signal
 import socket
 import struct
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from pathlib import Path
 from wardwatch.local.account import Account
 from wardwatch.local.errors import KafkaUnavailableError, PartFailedError
 from wardwatch.local.process import ENVIRONMENT, LOOPBACK, Service, free_port, launched, stop_leftovers
-from wardwatch.local.unpacked import locked
+from wardwatch.local.unpacked import made_once
 
 LOCAL = "local"
 """In the place of an address: start one here."""
@@ -105,25 +104,12 @@ def find(parts: Path, on_progress: Callable[[str], None]) -> Path:
     version = re.search(r'version "(\d+)', about)
     if version is None or int(version[1]) < JAVA_VERSION:
         raise KafkaUnavailableError(f"{_java()} is not version {JAVA_VERSION} or later: {about.strip()}")
-    target = parts / FOLDER
-    if target.is_dir():
-        return target
-    parts.mkdir(parents=True, exist_ok=True)
-    with locked(parts / "kafka.lock"):
-        if target.is_dir():
-            return target
-        for stale in parts.glob(f"{FOLDER}.*"):
-            shutil.rmtree(stale)
+
+    def copy(folder: Path) -> None:
         on_progress("fetching Kafka with Maven (about 45 MB)")
-        fresh = Path(tempfile.mkdtemp(prefix=f"{FOLDER}.", dir=parts))
-        try:
-            _copy_jars(fresh)
-            fresh.chmod(0o755)
-            fresh.rename(target)
-        except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
-    return target
+        _copy_jars(folder)
+
+    return made_once(parts / FOLDER, copy)
 
 
 def _copy_jars(folder: Path) -> None:

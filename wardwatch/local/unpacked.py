@@ -36,6 +36,30 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def made_once(target: Path, make: Callable[[Path], None]) -> Path:
+    """The folder `target`; where it is not there, `make` fills one that takes its name when it is complete.
+
+    Processes that want it at the same time wait for each other; what one that died has left is removed.
+    """
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(target.parent / "lock"):
+        if target.is_dir():
+            return target
+        for stale in target.parent.glob(f"{target.name}.*"):
+            shutil.rmtree(stale)
+        fresh = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+        try:
+            make(fresh)
+            fresh.chmod(0o755)
+            fresh.rename(target)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+    return target
+
+
 def private_loader(root: Path, program: Path) -> Path:
     """The loader below `root` that the ELF file `program` asks for; its name differs by architecture.
 
@@ -90,25 +114,12 @@ def unpacked(name: str, parts: Path, pattern: str, programs: str, run: str, on_p
     if release is None:
         raise FetchError("this machine has no apt of a known release of Debian or Ubuntu")
     home = parts / str(release)
-    target = home / name
-    if target.is_dir():
-        return target
-    home.mkdir(parents=True, exist_ok=True)
-    with locked(home / "lock"):
-        if target.is_dir():
-            return target
-        for stale in home.glob(f"{name}.*"):
-            shutil.rmtree(stale)
-        fresh = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=home))
-        try:
-            fetch(pattern, fresh, home / "apt", programs, on_progress)
-            for junk in ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian"):
-                shutil.rmtree(fresh / junk, ignore_errors=True)
-            for program in list(fresh.glob(run)):
-                wrap(fresh, program)
-            fresh.chmod(0o755)
-            fresh.rename(target)
-        except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
-    return target
+
+    def unpack(folder: Path) -> None:
+        fetch(pattern, folder, home / "apt", programs, on_progress)
+        for junk in ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian"):
+            shutil.rmtree(folder / junk, ignore_errors=True)
+        for program in list(folder.glob(run)):
+            wrap(folder, program)
+
+    return made_once(home / name, unpack)
