@@ -11,11 +11,11 @@ BENCH_INSTALLED := $(BENCH_VENV)/installed
 BENCH_PIP := $(BENCH_BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos bench lock
+.PHONY: help demo test check chaos bench bench-detection lock
 
 help: ## list the targets
-	@echo 'make demo [DEMO="--seed 7 --exit"] | test [TEST="-k broker"] | check | chaos [SEEDS=3] | bench | lock   (PYTHON=python3.11 or later)'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@echo 'make demo [DEMO="--seed 7 --exit"] | test [TEST="-k broker"] | check | chaos [SEEDS=3] | bench | bench-detection | lock   (PYTHON=python3.11 or later)'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(INSTALLED) ## a fleet from devices to work orders, with its score; DEMO holds options
 	$(BIN)/wardwatch demo $(DEMO)
@@ -35,6 +35,9 @@ chaos: $(INSTALLED) ## crash everything, seed after seed: SEEDS=100 FIRST=1000 L
 bench: $(INSTALLED) $(BENCH_INSTALLED) ## measure what the design promises, into build/bench.json; BENCH holds options (--quick)
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file $(BENCH); done
 	@$(BIN)/python benchmarks/report.py || test $$? -eq 1
+
+bench-detection: $(INSTALLED) ## how well the detectors find things in public data; DETECTION is the folder of its scripts
+	$(BIN)/python -m benchmarks.detection $(DETECTION) $(BENCH)
 
 $(BENCH_INSTALLED): benchmarks/requirements.lock
 	@echo 'installing what it is measured against into $(BENCH_VENV)'
