@@ -10,7 +10,6 @@ device's watermark, and the partition clamps that.
 
 import math
 import re
-from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -41,8 +40,7 @@ _ESCAPED_KEY = re.compile(rb'\\u[^"\\]*"\s*:')
 _TOPIC = re.compile(re.escape(MQTT_ROOT) + r"/([^/+#]+)/(telemetry|state)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """What one MQTT message came to.
 
     `message` is None if nothing of it can be used, `refused` is None if nothing of it was refused. `boot` and `seq` are
@@ -55,6 +53,9 @@ class Decoded:
     boot: int = 0
     seq: int = 0
     ahead: int = 0
+
+
+_NOTHING = Decoded(None, None)
 
 
 class _Quick(NamedTuple):
@@ -93,7 +94,7 @@ class Decoder:
     ) -> Decoded:
         """Decode one message of `device`, which is what is known of `device_in(topic)`."""
         problems = Problems()
-        found = Decoded(None, None)
+        found = _NOTHING
         words = payload
         form = format_of(content_type)
         if len(payload) > MAX_PAYLOAD_BYTES:
@@ -141,7 +142,7 @@ class Decoder:
             or not _same_device(wire.device, device, problems)
             or not _plausible(wire.boot, "boot", receive_ms + AHEAD_LIMIT_MS, problems)
         ):
-            return Decoded(None, None)
+            return _NOTHING
         kind = "birth" if wire.state == "online" else "will"
         message = Message(device.device_id, kind, wire.boot, 0, receive_ms, receive_ms)  # type: ignore[arg-type] # both are kinds
         return Decoded(message, None, wire.boot)
@@ -162,10 +163,10 @@ class Decoder:
             or not _same_device(wire.device, device, problems)
             or not _plausible(wire.boot, "boot", latest, problems)
         ):
-            return Decoded(None, None)
+            return _NOTHING
         if not 1 <= wire.seq <= MAX_SEQ:
             problems.add("bad_seq", f"seq: {shown(wire.seq)}, expected a whole number from 1")
-            return Decoded(None, None)
+            return _NOTHING
         if quick is None:
             readings = Readings.of(self._readings(cast(WireTelemetry, wire), device.model, latest, problems))
         else:
@@ -183,8 +184,9 @@ class Decoder:
             faults,
         )
         ahead = 0
-        if len(readings) and readings.rows[-1, 0] > receive_ms:
-            ahead = len(readings) - int(np.searchsorted(readings.rows[:, 0], receive_ms, "right"))
+        rows = readings.rows
+        if len(rows) and rows[-1, 0] > receive_ms:
+            ahead = len(rows) - int(np.searchsorted(rows[:, 0], receive_ms, "right"))
         return Decoded(message, None, wire.boot, wire.seq, ahead)
 
     def _quickly(self, form: Format, payload: bytes, model: str, latest_ms: int) -> _Quick | None:

@@ -21,7 +21,7 @@ from ingest.settings import BridgeConfig, BridgeStats
 from ingest.strangers import Strangers
 from ingest.writer import Writer
 from schema.notices import Notice
-from schema.topics import MQTT_ROOT, WRITTEN_TOPIC
+from schema.topics import CLOCK_TOPIC, MQTT_ROOT, WRITTEN_TOPIC
 
 SHARES = [f"$share/wardwatch/{MQTT_ROOT}/+/{kind}" for kind in ("telemetry", "state")]
 """Subscriptions by which the bridges share what devices send."""
@@ -56,7 +56,8 @@ class Neighbours:
         self._strangers = strangers
         self._simulated = config.clock == "simulated"
         self._timeout_s = config.peer_timeout_ms / 1000
-        self._line = PeerLine(config.mqtt_url, config.source, config.dropped_topic)
+        also = [*([config.dropped_topic] if config.dropped_topic else []), *([CLOCK_TOPIC] if self._simulated else [])]
+        self._line = PeerLine(config.mqtt_url, config.source, also)
         self._peers = Peers(config.source, timeout_s=self._timeout_s)
         self._drops = Drops()
         self._life = 0
@@ -160,6 +161,8 @@ class Neighbours:
     def _hear(self, heard: Heard, writer: Writer, now_s: float) -> None:
         if heard.topic == WRITTEN_TOPIC:
             writer.confirmations.merge(heard.payload)
+        elif heard.topic == CLOCK_TOPIC:
+            writer.hear_clock(heard.payload)
         elif heard.topic == self._config.dropped_topic:
             self._see_drops(heard.payload, writer)
         elif not heard.payload:

@@ -6,6 +6,7 @@ the broker, which would queue heartbeats for a dead bridge. paho's thread only p
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -40,14 +41,14 @@ class Heard(NamedTuple):
 
 
 class PeerLine:
-    """Hears heartbeats, what others have written, and the broker's counter of dropped messages."""
+    """Hears heartbeats, what others have written, and `also` other topics."""
 
-    def __init__(self, mqtt_url: str, source: str, dropped_topic: str | None) -> None:
+    def __init__(self, mqtt_url: str, source: str, also: Sequence[str]) -> None:
         self.life = 0
         """0 while nothing is heard; another number whenever something may have been missed."""
         self._address = address(mqtt_url)
         self._source = source
-        self._topics = [ALIVE_TOPICS, WRITTEN_TOPIC, *([dropped_topic] if dropped_topic else [])]
+        self._topics = [ALIVE_TOPICS, WRITTEN_TOPIC, *also]
         self._heard: deque[Heard] = deque()
         self._client = make_client(mqtt_url, f"{source}-peers")
         self._client.on_connect = self._on_connect

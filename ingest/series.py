@@ -68,7 +68,7 @@ class SeriesReader:
 @compiled
 def _skip(text: Bytes, at: int) -> int:
     """Return where white space ends."""
-    while at < len(text) and (text[at] == 32 or 9 <= text[at] <= 10 or text[at] == 13):
+    while at < len(text) and (text[np.uintp(at)] == 32 or 9 <= text[np.uintp(at)] <= 10 or text[np.uintp(at)] == 13):
         at += 1
     return at
 
@@ -105,25 +105,27 @@ def read_series(
     which lie in `blob`. `out` (N, 3) takes time in ms, number of the metric and value in steps, in the order of (time,
     metric). A value has at most 15 digits: then one division of two exact numbers is the nearest double, as any correct
     reader of JSON gives it. There must be room for a reading in each `SHORTEST_POINT` bytes.
+
+    Bytes are indexed by unsigned numbers: whether one is negative would be asked for each byte.
     """
     size, rows = len(text), 0
     last = len(checks)
     points = np.empty((size // SHORTEST_POINT, 2), np.int64)
     start, stop = np.zeros(last, np.int64), np.full(last, -1, np.int64)
     at = _skip(text, 0)
-    if at >= size or text[at] != _BEGIN:
+    if at >= size or text[np.uintp(at)] != _BEGIN:
         return OTHERWISE
     at = _skip(text, at + 1)
-    more = at < size and text[at] != _END
+    more = at < size and text[np.uintp(at)] != _END
     if not more:
         at += 1
     while more:
-        if at >= size or text[at] != _QUOTE:
+        if at >= size or text[np.uintp(at)] != _QUOTE:
             return OTHERWISE
         begin = at + 1
         at = begin
-        while at < size and text[at] != _QUOTE:
-            if text[at] == _BACKSLASH:
+        while at < size and text[np.uintp(at)] != _QUOTE:
+            if text[np.uintp(at)] == _BACKSLASH:
                 return OTHERWISE
             at += 1
         number = _metric(text, begin, at, blob, checks)
@@ -132,41 +134,41 @@ def read_series(
         start[number] = rows
         check = checks[number]
         at = _skip(text, at + 1)
-        if at >= size or text[at] != _COLON:
+        if at >= size or text[np.uintp(at)] != _COLON:
             return OTHERWISE
         at = _skip(text, at + 1)
-        if at >= size or text[at] != _OPEN:
+        if at >= size or text[np.uintp(at)] != _OPEN:
             return OTHERWISE
         at = _skip(text, at + 1)
-        point = at < size and text[at] != _CLOSE
+        point = at < size and text[np.uintp(at)] != _CLOSE
         if not point:
             at += 1
         before_ms, before_n = np.int64(0), np.int64(0)
         while point:
-            if at >= size or text[at] != _OPEN:
+            if at >= size or text[np.uintp(at)] != _OPEN:
                 return OTHERWISE
             at = _skip(text, at + 1)
             at_ms, begin = np.int64(0), at
-            while at < size and _ZERO <= text[at] <= _NINE and at - begin < 16:
-                at_ms = at_ms * 10 + (text[at] - _ZERO)
+            while at < size and _ZERO <= text[np.uintp(at)] <= _NINE and at - begin < 16:
+                at_ms = at_ms * 10 + (text[np.uintp(at)] - _ZERO)
                 at += 1
             if not earliest_ms <= at_ms <= latest_ms or text[begin] == _ZERO:
                 return OTHERWISE
             at = _skip(text, at)
-            if at >= size or text[at] != _COMMA:
+            if at >= size or text[np.uintp(at)] != _COMMA:
                 return OTHERWISE
             at = _skip(text, at + 1)
-            negative = at < size and text[at] == _MINUS
+            negative = at < size and text[np.uintp(at)] == _MINUS
             if negative:
                 at += 1
             mantissa, decimals, begin = np.int64(0), -1, at
-            while at < size and (_ZERO <= text[at] <= _NINE or text[at] == _POINT):
-                if text[at] == _POINT:
+            while at < size and (_ZERO <= text[np.uintp(at)] <= _NINE or text[np.uintp(at)] == _POINT):
+                if text[np.uintp(at)] == _POINT:
                     if decimals >= 0 or at == begin:
                         return OTHERWISE
                     decimals = 0
                 else:
-                    mantissa = mantissa * 10 + (text[at] - _ZERO)
+                    mantissa = mantissa * 10 + (text[np.uintp(at)] - _ZERO)
                     decimals += decimals >= 0
                 at += 1
             digits = at - begin - (decimals >= 0)
@@ -186,18 +188,18 @@ def read_series(
             points[rows, 0], points[rows, 1] = at_ms, n
             rows += 1
             at = _skip(text, at)
-            if at >= size or text[at] != _CLOSE:
+            if at >= size or text[np.uintp(at)] != _CLOSE:
                 return OTHERWISE
             at = _skip(text, at + 1)
-            if at >= size or (text[at] != _COMMA and text[at] != _CLOSE):
+            if at >= size or (text[np.uintp(at)] != _COMMA and text[np.uintp(at)] != _CLOSE):
                 return OTHERWISE
-            point = text[at] == _COMMA
+            point = text[np.uintp(at)] == _COMMA
             at = _skip(text, at + 1) if point else at + 1
         stop[number] = rows
         at = _skip(text, at)
-        if at >= size or (text[at] != _COMMA and text[at] != _END):
+        if at >= size or (text[np.uintp(at)] != _COMMA and text[np.uintp(at)] != _END):
             return OTHERWISE
-        more = text[at] == _COMMA
+        more = text[np.uintp(at)] == _COMMA
         at = _skip(text, at + 1) if more else at + 1
     if _skip(text, at) != size:
         return OTHERWISE
@@ -207,11 +209,17 @@ def read_series(
 
 @compiled
 def _merge(points: Integers, start: Integers, stop: Integers, out: Integers, first: int, rows: int) -> None:
-    """Merge the series, each sorted, by (time, number of the metric); `start` is used up."""
-    for row in range(first, first + rows):
-        earliest, chosen = np.iinfo(np.int64).max, 0
+    """Merge the series, each sorted, by (time, number of the metric), time by time; `start` is used up."""
+    row, at_ms = first, 0
+    while row < first + rows:
+        following_ms = np.iinfo(np.int64).max
         for number in range(len(start)):
-            if start[number] < stop[number] and points[start[number], 0] < earliest:
-                earliest, chosen = points[start[number], 0], number
-        out[row, 0], out[row, 1], out[row, 2] = earliest, chosen, points[start[chosen], 1]
-        start[chosen] += 1
+            at, end = start[number], stop[number]
+            while at < end and points[at, 0] <= at_ms:
+                out[row, 0], out[row, 1], out[row, 2] = points[at, 0], number, points[at, 1]
+                row += 1
+                at += 1
+            start[number] = at
+            if at < end:
+                following_ms = min(following_ms, points[at, 0])
+        at_ms = following_ms

@@ -35,8 +35,9 @@ class Ticks:
         return [self._entry(partition, ms, "joined") for partition, ms in joined_ms.items()]
 
     def tick(self, at_ms: int) -> list[Entry]:
-        """Move every partition on to `at_ms`; those that are there already, or later, get nothing."""
-        behind = [p for p in self._partitions if self._last_ms.get(p, at_ms - 1) < at_ms]
+        """Move every partition on to `at_ms`; those that are there already, or joined later, get nothing."""
+        joined_ms = self._joined_ms
+        behind = [p for p in self._partitions if self._last_ms.get(p, joined_ms.get(p, at_ms) - 1) < at_ms]
         self._last_ms.update(dict.fromkeys(behind, at_ms))
         return [self._entry(partition, at_ms, "tick") for partition in behind]
 

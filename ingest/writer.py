@@ -10,7 +10,7 @@ finds it by its number.
 - In wall-clock time the writer ticks every second, and a batch waits `flush_ms` for company. It joins with its first
   tick, not before: what it still has before itself then comes late, but holds up nobody's time.
 - In simulated time only clocks move time: a clock flushes what came before it and ticks every partition. Several clocks
-  that wait in the queue share one append. What comes before the first clock of all waits for it and takes its time.
+  that wait in the queue share one append. What comes before the first clock of all waits for it (`ingest.early`).
 - What waits in the overflow is admitted again right behind a tick.
 """
 
@@ -28,6 +28,7 @@ from ingest.clock import read_clock
 from ingest.confirm import Confirmations, Place
 from ingest.decode import device_in
 from ingest.directory import DeviceDirectory
+from ingest.early import Early
 from ingest.insist import insist
 from ingest.intake import Arrival
 from ingest.overflow import Overflow
@@ -105,7 +106,7 @@ class Writer:
         self._taken_at_s = 0.0
         self._readmitted = False
         self._clocks: list[int] = []
-        self._held: list[Arrival] = []
+        self._early = Early()
 
     def start(self) -> None:
         """Find what waits in the overflow; in simulated time, join where there is a tick to join at."""
@@ -127,21 +128,27 @@ class Writer:
             self._message(arrival, wall_ms=self._now_ms())
         elif arrival.topic == CLOCK_TOPIC:
             self._clock(arrival)
-        elif self._ticks.newest_ms() is None:
-            self._held.append(arrival)
+        elif self._ticks.newest_ms() is None and not self._early.time_ms:
+            self._early.add(arrival)
         else:
-            self._message(arrival)
+            self._message(arrival, wall_ms=self._early.time_ms)
 
     @property
     def stuck(self) -> bool:
-        """Whether nothing more may be taken until the registry can be read."""
-        return self._strangers is not None and self._strangers.full
+        """Whether nothing more may be taken until the registry can be read, or a first clock is heard."""
+        return self._early.full or (self._strangers is not None and self._strangers.full)
+
+    def hear_clock(self, payload: bytes) -> None:
+        """Note a clock that came on another connection, beside what is taken here."""
+        self._early.hear(payload)
 
     def act(self, *, may_tick: bool) -> None:
         """Tick, commit and confirm if that is due."""
         if self._strangers:
             for arrival in self._strangers.settled():
                 self._message(arrival, wall_ms=self._now_ms(), known=True)
+        if self._early.full and self._early.heard_ms:
+            self._let_in(self._early.heard_ms)
         if self._commit_is_due(may_tick=may_tick):
             self.commit()
         if self.confirmations.due(now_ms := self.time_ms()):
@@ -241,10 +248,7 @@ class Writer:
             received_ms = self._ticks.newest_ms() or 0
             self._admission.refuse(refused(arrival.topic, arrival.payload, problems, received_ms=received_ms))
             return
-        self._stage(self._ticks.joined(at_ms))
-        held, self._held = self._held, []
-        for earlier in held:
-            self._message(earlier, wall_ms=at_ms)
+        self._let_in(at_ms)
         self._note_taken(arrival)
         self._stage(self._ticks.tick(at_ms))
         self._clocks.append(at_ms)
@@ -252,6 +256,12 @@ class Writer:
         if self._overflow:
             self.commit()  # so that what comes back does not depend on which clocks share an append
             self._readmit(0)
+
+    def _let_in(self, at_ms: int) -> None:
+        """Join, if that is not said yet, with what has waited for the first clock."""
+        self._stage(self._ticks.joined(at_ms))
+        for arrival in self._early.let_in(at_ms):
+            self._message(arrival, wall_ms=at_ms)
 
     def _readmit(self, wall_ms: int) -> None:
         """Put in line what the quotas allow to come back from the overflow."""

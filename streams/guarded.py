@@ -9,9 +9,9 @@ start again from the newest cut.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 import structlog
@@ -39,6 +39,7 @@ _SESSION = (
 )
 
 Connection = AsyncConnection[Any]
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -82,10 +83,25 @@ class Guarded:
         self._connection = await connect(self._database_url, self._prepare)
         return self
 
+    async def take_over(self, load: Callable[[], Awaitable[T]]) -> T:
+        """Connect and return what `load` returns, which becomes the owner; all of it again if the database is away."""
+
+        async def attempt(_again: bool) -> T:
+            await self.close()
+            await self.open()
+            return await load()
+
+        try:
+            return await self._patiently("cannot be read", "can be read", attempt)
+        except BaseException:
+            await self.close()
+            raise
+
     async def close(self) -> None:
         """Let go of the connection; nothing if there is none."""
-        if self._connection is not None:
-            await self._connection.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
 
     async def become_owner(self) -> tuple[int, str]:
         """Raise the epoch within the open transaction; return the offset of the newest cut, and what wrote it.
@@ -125,12 +141,15 @@ class Guarded:
         )
 
     async def is_ours(self) -> bool:
-        """Whether the database is where we left it and nobody else has become the owner since."""
-        try:
+        """Whether the database, once it answers, is where we left it and nobody else has become the owner since."""
+
+        async def look(_again: bool) -> bool:
+            await self._reconnected(self.progress.next_offset)
             return await self._look(self.connection) == (self.progress.epoch, self.progress.next_offset)
-        except psycopg.Error as error:
-            if not self._passes(error):
-                raise
+
+        try:
+            return await self._patiently("does not answer", "answers", look)
+        except (Fenced, CommitsLost):
             return False
 
     async def _look(self, connection: Connection) -> tuple[int, int]:
@@ -148,37 +167,40 @@ class Guarded:
             CommitsLost: see the class.
             psycopg.Error: the database answers, and refuses what is written.
         """
+
+        async def attempt(again: bool) -> None:
+            if again and await self._reconnected(to):
+                return
+            try:
+                async with self.connection.transaction():
+                    await self._advance(to, time_ms)
+                    await write(self.connection)
+            except Fenced:
+                # The session before may have committed only after it was asked whether it had.
+                if not again or not self._reached(*await self._look(self.connection), to):
+                    raise
+
+        await self._patiently("does not commit", "commits", attempt)
+        self.progress.next_offset = to
+
+    async def _patiently(self, fails: str, works: str, attempt: Callable[[bool], Awaitable[T]]) -> T:
+        """Return what `attempt` returns, which is told whether it is made again: until the database is there."""
         pause_s, since_s = 0.0, time.monotonic()
+        told = log.bind(topic=self.topic, partition=self.partition)
         while True:
             try:
-                if pause_s and await self._reconnected(to):
-                    break
-                try:
-                    async with self.connection.transaction():
-                        await self._advance(to, time_ms)
-                        await write(self.connection)
-                except Fenced:
-                    # The session before may have committed only after it was asked whether it had.
-                    if not pause_s or not self._reached(*await self._look(self.connection), to):
-                        raise
-                break
+                found = await attempt(pause_s > 0)
             except psycopg.Error as error:
                 if not self._passes(error):
                     raise
                 pause_s = min(2 * pause_s, RETRY_MAX_S) or RETRY_FIRST_S
                 self.stats.retries += 1
-                log.warning(
-                    "the database does not commit, trying again",
-                    topic=self.topic,
-                    partition=self.partition,
-                    pause_s=pause_s,
-                    error=one_line(error),
-                )
+                told.warning(f"the database {fails}, trying again", pause_s=pause_s, error=one_line(error))
+            else:
+                if pause_s:
+                    told.info(f"the database {works} again", away_s=round(time.monotonic() - since_s, 1))
+                return found
             await asyncio.sleep(pause_s)
-        if pause_s:
-            away_s = round(time.monotonic() - since_s, 1)
-            log.info("the database commits again", topic=self.topic, partition=self.partition, away_s=away_s)
-        self.progress.next_offset = to
 
     async def look(self) -> None:
         """Ask, while there is nothing to commit, whether the database is there, and whether it has what it answered.
@@ -196,9 +218,26 @@ class Guarded:
             if not self._passes(error):
                 raise
 
+    async def read(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]] | None:
+        """Return the rows of a query, outside of any transaction; None while the database is away.
+
+        Raises:
+            Fenced, CommitsLost: as `look`.
+        """
+        try:
+            await self._reconnected(self.progress.next_offset)
+            cursor = await self.connection.execute(query.encode(), values)
+            return await cursor.fetchall()
+        except psycopg.Error as error:
+            if not self._passes(error):
+                raise
+            return None
+
     def _passes(self, error: psycopg.Error) -> bool:
         """Whether the same may succeed later: the connection is gone, or the server lacks something for a while."""
-        return isinstance(error, psycopg.OperationalError) or self._connection is None or self._connection.closed
+        return isinstance(error, psycopg.OperationalError) or (
+            self._connection is not None and self._connection.closed
+        )
 
     async def _reconnected(self, to: int) -> bool:
         """Connect anew where that is needed; whether a commit whose answer was lost has reached `to` already."""

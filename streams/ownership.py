@@ -3,7 +3,8 @@
 Where several workers share the partitions, every change among them takes all partitions from all workers for a moment
 and hands them out anew; most come back to where they were. So what is revoked is only suspended: drained, with a last
 cut in the database for whoever comes next, its state still in memory. What comes back is taken over again, and its
-processor finds out by the database whether anybody was in between; what does not come back is given up.
+processor finds out by the database whether anybody was in between; what does not come back is given up. State may take
+longer to load than a change among the workers may last, so a load is a task, which the next change breaks off at once.
 
 A fenced partition (its worker was taken for dead) is left alone at once. Where the broker can hand out partitions
 anew it is asked to, and the worker goes on with what it gets, loaded from the database; else the worker ends. It ends
@@ -15,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,17 +83,22 @@ class Ownership:
                 await self._processors[tp.topic].give_up(tp.partition, orderly=False)
             coming = self.assigned - self.lanes.keys()
             back, new = sorted(coming & self._held), sorted(coming - self._held)
-            await self._load(back or new, consumer, generation)
-            if back and new:
-                loading = self._load_aside(new, consumer, generation)
-                self._loading = asyncio.create_task(self.guarded(loading), name="loading")
+            loading = self._start_loading(self._load(back or new, consumer, generation))
+            try:
+                await asyncio.wait([loading])
+            finally:
+                loading.cancel()
+            if back and new and self.assigned.issuperset(new):
+                self._start_loading(self._load_aside(new, consumer, generation))
+
+    def _start_loading(self, loading: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Load in a task, which `_stop_loading` breaks off; its failure is ours."""
+        self._loading = asyncio.create_task(self.guarded(loading), name="loading")
+        return self._loading
 
     async def _load(self, tps: Sequence[TP], consumer: Any, generation: int) -> None:
         starts, ends = await consumer.earliest_offsets(*tps), await consumer.highwaters(*tps)
         for tp in tps:
-            if tp not in self.assigned:
-                return  # revoked while another one was loaded
-            self._held.discard(tp)
             expected = await self._processors[tp.topic].take_over(tp.partition, generation)
             self._held.add(tp)
             _check_range(tp, expected, starts[tp], ends[tp])
@@ -115,13 +121,18 @@ class Ownership:
     def _open_lane(self, tp: TP, expected: int, consumer: Any) -> None:
         async def seek(offset: int) -> None:
             await consumer.seek_wait({tp: offset})
+            if tp in self.assigned:
+                consumer.resume_partitions([tp])  # a lane that waits may have paused it
+
+        def pause() -> None:
+            consumer.pause_partitions([tp])
 
         stats = self.stats.lanes.setdefault(tp, LaneStats())
         stats.owned = True
         if (since := self._still_since.pop(tp, None)) is not None:
             stats.stood_still_s = asyncio.get_running_loop().time() - since
         name = f"{tp.topic}/{tp.partition}"
-        lane = Lane(name, tp.partition, self._processors[tp.topic], expected, seek, stats)
+        lane = Lane(name, tp.partition, self._processors[tp.topic], expected, seek, stats, pause)
         self.lanes[tp] = lane
         self._tasks[tp] = asyncio.create_task(self.guarded(self._run(lane, consumer)), name=name)
 

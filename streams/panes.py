@@ -9,88 +9,40 @@ The counter increase of a bucket is the sum over its readings of the step from t
 order: a smaller value is a wrap if the register has a known size, was near its end and the device has not booted in
 between, else a reset to zero (the rule of Prometheus' `rate`). Rows whose increase a late reading may have moved are
 marked `RECOUNT`: raw rows decide.
+
+Most devices send all their metrics at one instant, again and again. Such *rows* (the same slots, one time) are added a
+minute at a time, slot by slot, and give what they would give one by one.
 """
 
 import numpy as np
-import numpy.typing as npt
 
-from schema.compiled import compiled
-
-MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
-RESOLUTIONS_MS = (MINUTE_MS, HOUR_MS, DAY_MS)
-"""Bucket lengths; a pane's second index is an index into them."""
-
-LATE, RECOUNT = 1, 2
-NO_COUNTER = -1
-"""`wrap` of a slot that is no counter; 0 is a counter without a known register size."""
-NEVER = np.iinfo(np.int64).min
-
-PANE_DTYPE = np.dtype(
-    [
-        ("start_ms", "i8"),
-        ("count", "i8"),
-        ("sum", "i8"),
-        ("min", "i8"),
-        ("max", "i8"),
-        ("increase", "i8"),
-        ("since_ms", "i8"),
-        ("until_ms", "i8"),
-        ("recount", "i8"),
-    ]
+from schema.compiled import compiled, inlined
+from streams.pane_rows import (
+    CLOSED_DTYPE,
+    DAY_MS,
+    HOUR_MS,
+    LAST_DTYPE,
+    LATE,
+    MINUTE_MS,
+    NEVER,
+    NO_COUNTER,
+    PANE_DTYPE,
+    RECOUNT,
+    RESOLUTIONS_MS,
+    RUN_DTYPE,
+    Integers,
+    Rows,
+    new_panes,
 )
-"""`since_ms`: time of the reading before the pane's first one (or `NEVER`); `until_ms`: time of its last one."""
 
-LAST_DTYPE = np.dtype([("boot", "i8"), ("ts_ms", "i8"), ("n", "i8")])
-"""The newest reading of a slot in (boot, time) order."""
-
-CLOSED_DTYPE = np.dtype(
-    [
-        ("device", "i8"),
-        ("slot", "i8"),
-        ("resolution", "i8"),
-        ("flags", "i8"),
-        ("start_ms", "i8"),
-        ("count", "i8"),
-        ("sum", "i8"),
-        ("min", "i8"),
-        ("max", "i8"),
-        ("increase", "i8"),
-        ("since_ms", "i8"),
-        ("until_ms", "i8"),
-    ]
-)
-"""A closed pane or a late partial aggregate; `device` and `slot` are the numbers handed to `fold`."""
-
-_RUN_DTYPE = np.dtype(
-    [
-        ("end_ms", "i8"),
-        ("increase", "i8"),
-        ("ts_ms", "i8"),
-        ("n", "i8"),
-        ("count", "i8"),
-        ("sum", "i8"),
-        ("min", "i8"),
-        ("max", "i8"),
-    ]
-)
-"""Timely readings of a slot in one message that follow each other in one bucket: they go to their panes as one.
-
-There are two a slot: the minute's, and that of the minutes before it in the hour. `end_ms` is the end of the bucket,
-`NEVER` where there is no run; `ts_ms` and `n` are the newest reading. One line of cache.
-"""
+__all__ = [
+    "CLOSED_DTYPE", "DAY_MS", "HOUR_MS", "LAST_DTYPE", "LATE", "MINUTE_MS", "NEVER", "NO_COUNTER", "PANE_DTYPE",
+    "RECOUNT", "RESOLUTIONS_MS", "Rows", "counter_step", "fold", "new_panes",
+]  # fmt: skip
 
 _LENGTHS_MS = np.array(RESOLUTIONS_MS, np.int64)
-
-Rows = npt.NDArray[np.void]
-Integers = npt.NDArray[np.int64]
-
-
-def new_panes(slots: int) -> tuple[Rows, Rows]:
-    """Empty panes (slots, 3) of PANE_DTYPE and newest readings (slots,) of LAST_DTYPE."""
-    panes = np.zeros((slots, len(RESOLUTIONS_MS)), PANE_DTYPE)
-    last = np.zeros(slots, LAST_DTYPE)
-    panes["start_ms"] = last["boot"] = last["ts_ms"] = NEVER
-    return panes, last
+_STRIDE = 64
+"""Slots compared between two decisions: enough for the processor to compare several in one instruction."""
 
 
 @compiled
@@ -125,12 +77,31 @@ def fold(
     room for 3 * (R + slots) more.
     """
     newest_ms = watermark_ms
-    runs = np.empty((len(last), 2), _RUN_DTYPE)
+    runs = np.empty((len(last), 2), RUN_DTYPE)
     since = np.empty((len(last), 2), np.int64)
     for slot in range(len(runs)):
         runs[slot, 0]["end_ms"] = NEVER
-    for i in range(len(ts_ms)):
+    by_time, instant, width, alike_until = _is_sorted(ts_ms), 0, 0, 0
+    i = 0
+    while i < len(ts_ms):
+        if by_time and ts_ms[np.uint64(i)] != ts_ms[np.uint64(instant)]:
+            if i - instant != width or i >= alike_until:
+                width = i - instant
+                alike_until = i + _alike(slots[i:], slots[instant:])
+            rows, instant = (alike_until - i) // width, i
+            if rows > 0:
+                until = i + rows * width
+                row, times, values = slots[i : i + width], ts_ms[i:until], n[i:until]
+                shape = (rows, width)
+                rows, filled = _add_rows(
+                    runs, since, panes, wrap, row, times.reshape(shape), values.reshape(shape), device, out, filled
+                )
+                if rows > 0:
+                    i += rows * width
+                    instant = i - width
+                    continue
         slot, at_ms, value = slots[i], ts_ms[i], n[i]
+        i += 1
         run = runs[np.uint64(slot), 0]
         if run["ts_ms"] < at_ms < run["end_ms"]:
             if wrap[np.uint64(slot)] != NO_COUNTER:
@@ -204,6 +175,131 @@ def fold(
 
 
 @compiled
+def _is_sorted(ts_ms: Integers) -> bool:
+    """Whether no time is below the one before it."""
+    falls = 0
+    for i in range(1, len(ts_ms)):
+        falls |= ts_ms[i] < ts_ms[i - 1]
+    return not falls
+
+
+@compiled
+def _alike(these: Integers, those: Integers) -> int:
+    """How many of `these` are equal to `those`, from the first one on; there are as many of `those` at least."""
+    many = 0
+    while many + _STRIDE <= len(these):
+        differ = 0
+        left, right = these[many : many + _STRIDE], those[many : many + _STRIDE]
+        for i in range(_STRIDE):
+            differ |= left[i] ^ right[i]
+        if differ:
+            break
+        many += _STRIDE
+    while many < len(these) and these[many] == those[many]:
+        many += 1
+    return many
+
+
+@compiled
+def _add_rows(
+    runs: Rows,
+    since: Integers,
+    panes: Rows,
+    wrap: Integers,
+    slots: Integers,
+    ts_ms: Integers,
+    n: Integers,
+    device: int,
+    out: Rows,
+    filled: int,
+) -> tuple[int, int]:
+    """Add rows that follow a row of the same `slots` (S,), until one is in another hour; return how many, and `filled`.
+
+    `ts_ms` and `n` are (rows, S); times never fall. None is added where the row before was not added as a whole.
+    """
+    first_run, first_hour = runs[slots[0], 0], runs[slots[0], 1]
+    before_ms, end_ms = first_run["ts_ms"], first_run["end_ms"]
+    if not _are_level(runs, slots):
+        return 0, filled
+    rows = _same_hour(ts_ms, before_ms, first_hour["end_ms"])
+    first, in_runs = 0, True
+    while first < rows:
+        begin_ms = ts_ms[np.uint64(first), 0]
+        begins = begin_ms >= end_ms
+        if begins:
+            if in_runs:
+                for i in range(len(slots)):
+                    slot = slots[i]
+                    run = runs[slot, 0]
+                    filled = _end_minute(run, since[slot, 0], panes[slot, 0], device, slot, out, filled)
+                    _add(runs[slot, 1], run["count"], run["sum"], run["min"], run["max"], run["increase"])
+            end_ms = begin_ms // MINUTE_MS * MINUTE_MS + MINUTE_MS
+        stop = first + 1
+        while stop < rows and ts_ms[np.uint64(stop), 0] < end_ms:
+            stop += 1
+        count, until_ms = stop - first, ts_ms[np.uint64(stop - 1), 0]
+        in_runs = not begins or stop == rows
+        for i in range(len(slots)):
+            slot = np.uint64(slots[i])
+            run = runs[slot, 0]
+            newest = n[np.uint64(first), i]
+            step, total, least, most = 0, newest, newest, newest
+            if wrap[slot] != NO_COUNTER:
+                before = n[np.uint64(first - 1), i] if first > 0 else run["n"]
+                for j in range(first, stop):
+                    value = n[np.uint64(j), i]
+                    step += counter_step(before, value, wrap[slot], True)
+                    before = value
+            for j in range(first + 1, stop):
+                newest = n[np.uint64(j), i]
+                total += newest
+                least, most = min(least, newest), max(most, newest)
+            if not begins:
+                _add(run, count, total, least, most, step)
+                run["ts_ms"], run["n"] = until_ms, newest
+            elif in_runs:
+                since[slot, 0] = before_ms
+                run["end_ms"], run["ts_ms"], run["n"], run["count"] = end_ms, until_ms, newest, count
+                run["sum"], run["min"], run["max"], run["increase"] = total, least, most, step
+            else:  # a whole minute
+                _add(runs[slot, 1], count, total, least, most, step)
+                start_ms, row = end_ms - MINUTE_MS, out[filled]
+                filled += 1
+                row["device"], row["slot"], row["resolution"], row["flags"] = device, slots[i], 0, 0
+                row["start_ms"], row["count"], row["sum"], row["min"], row["max"] = start_ms, count, total, least, most
+                row["increase"], row["since_ms"], row["until_ms"] = step, before_ms, until_ms
+        first, before_ms = stop, until_ms
+    return rows, filled
+
+
+@compiled
+def _are_level(runs: Rows, slots: Integers) -> bool:
+    """Whether the slots, each another one, all have a run, and its newest reading has the same time."""
+    at_ms = runs[slots[0], 0]["ts_ms"]
+    for i in range(len(slots)):
+        run = runs[slots[i], 0]
+        if run["end_ms"] == NEVER or run["ts_ms"] != at_ms:
+            return False
+        for j in range(i):
+            if slots[j] == slots[i]:
+                return False
+    return True
+
+
+@compiled
+def _same_hour(ts_ms: Integers, after_ms: int, end_ms: int) -> int:
+    """How many rows have one time each, later than that of the row before, and before the end of the hour."""
+    rows, last = 0, ts_ms.shape[1] - 1
+    while rows < len(ts_ms):
+        at_ms = ts_ms[rows, 0]
+        if not after_ms < at_ms < end_ms or ts_ms[rows, last] != at_ms:
+            break
+        after_ms = at_ms
+        rows += 1
+    return rows
+
+
+@compiled
 def _is_open(pane: np.void, length_ms: int, at_ms: int) -> bool:
     return bool(pane["count"] > 0 and pane["start_ms"] <= at_ms < pane["start_ms"] + length_ms)
 
@@ -228,7 +324,7 @@ def _begin(run: np.void, at_ms: int, length_ms: int, value: int, count: int, inc
     run["min"], run["max"], run["increase"] = value, value, increase
 
 
-@compiled
+@inlined
 def _end_minute(run: np.void, since_ms: int, pane: np.void, device: int, slot: int, out: Rows, filled: int) -> int:
     """Close the minute of a run, with what its pane has of it already; return the rows filled."""
     start_ms = run["end_ms"] - MINUTE_MS

@@ -40,13 +40,13 @@ class RefusedOwner:
         del epoch_hint
         if partition in self._owned:
             await self.give_up(partition, orderly=False)
-        guarded = await Guarded(self.database_url, REFUSED, partition).open()
-        try:
+        guarded = Guarded(self.database_url, REFUSED, partition)
+
+        async def load() -> None:
             async with guarded.connection.transaction():
                 await guarded.become_owner()
-        except BaseException:
-            await guarded.close()
-            raise
+
+        await guarded.take_over(load)
         self._owned[partition] = guarded
         return guarded.progress.next_offset
 
@@ -92,4 +92,5 @@ class RefusedOwner:
     async def give_up(self, partition: int, *, orderly: bool) -> None:
         """See `streams.processor.Processor`."""
         del orderly
-        await self._owned.pop(partition).close()
+        if (guarded := self._owned.pop(partition, None)) is not None:
+            await guarded.close()

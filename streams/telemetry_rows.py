@@ -46,13 +46,15 @@ FROM late WHERE (device_id, metric, bucket) NOT IN (SELECT device_id, metric, bu
 
 OVERLAP = "interval '10 minutes'"
 """How far two boots may overlap in time: by as much a clock may be ahead that the next boot finds set right."""
+# Without OFFSET 0 a planner that has statistics of the readings reads all of them, to have them in order.
 _RECOUNT = """
 WITH touched AS (
     SELECT device_id, metric, ts, wrap, steps FROM recounts WHERE resolution = {resolution}
     UNION
     SELECT c.device_id, c.metric, follows.ts, c.wrap, c.steps
-    FROM recounts AS c JOIN readings AS o ON o.device_id = c.device_id AND o.metric = c.metric AND o.ts = c.ts
-    CROSS JOIN LATERAL (
+    FROM recounts AS c CROSS JOIN LATERAL (
+        SELECT ts, boot FROM readings WHERE device_id = c.device_id AND metric = c.metric AND ts = c.ts OFFSET 0
+    ) AS o CROSS JOIN LATERAL (
         SELECT min(ts) AS ts FROM readings AS r
         WHERE r.device_id = c.device_id AND r.metric = c.metric AND r.ts >= o.ts + {overlap}
     ) AS far CROSS JOIN LATERAL (

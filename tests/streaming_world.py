@@ -91,10 +91,16 @@ class Clerk:
             return kept.progress.next_offset
         if kept is not None:
             await kept.close()
-        self.owned[partition] = guarded = await Guarded(self.database_url, self.topic, partition).open()
-        async with guarded.connection.transaction():
-            await guarded.become_owner()
-        await asyncio.sleep(self.load_s)
+        guarded = Guarded(self.database_url, self.topic, partition)
+
+        async def load() -> None:
+            async with guarded.connection.transaction():
+                await guarded.become_owner()
+            print("loads", partition, flush=True)
+            await asyncio.sleep(self.load_s)
+
+        await guarded.take_over(load)
+        self.owned[partition] = guarded
         print("took", partition, epoch_hint, flush=True)
         return guarded.progress.next_offset
 
@@ -118,7 +124,8 @@ class Clerk:
 
     async def give_up(self, partition: int, *, orderly: bool) -> None:
         print("gave up", partition, orderly, flush=True)
-        await self.owned.pop(partition).close()
+        if (guarded := self.owned.pop(partition, None)) is not None:
+            await guarded.close()
 
 
 class World:

@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 from fix_kafka import Broker
+from owner_help import CATALOGUE, owner
 from test_grafana_apply import DATABASE, TOKEN, grafana_server
-from test_owner import CATALOGUE, owner
 
 from grafana.publish import apply
 from schema.migrate import migrate

@@ -133,6 +133,21 @@ def test_each_bad_message_is_quarantined_with_its_own_reason_and_the_valid_one_b
         ]
 
 
+def test_the_first_clock_gets_through_however_much_comes_before_it(
+    parts: LocalParts, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.connection.RECEIVE_MAXIMUM", 50)
+    monkeypatch.setattr("ingest.early.WAITING_AT_MOST", 20)
+    log = MemoryLog()
+    with bridge(parts, log):
+        for seq in range(1, 201):
+            peer.publish(telemetry_topic("mri-7"), body(7, seq), wait=False)
+        for step in range(2):
+            peer.clock(step)
+            peer.wait_for(CLOCK_CONFIRMED_TOPIC, {"at": T0 + step * STEP_MS, "source": SOURCE})
+    assert [(message.seq, message.receive_ms) for message in log.messages()] == [(seq, T0) for seq in range(1, 201)]
+
+
 def test_births_wills_and_messagepack_come_the_same_way(parts: LocalParts, peer: Peer) -> None:
     log = MemoryLog()
     with bridge(parts, log):

@@ -147,6 +147,36 @@ def test_what_comes_before_the_first_clock_waits_for_it_and_takes_its_time() -> 
     assert bench.acknowledged == [1, 2]
 
 
+def test_when_much_waits_for_the_first_clock_one_heard_elsewhere_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.early.WAITING_AT_MOST", 3)
+    bench = Bench()
+    bench.run(telemetry(A, 1, 1), telemetry(A, 2, 2))
+    bench.writer.hear_clock(clock(1).payload)
+    bench.writer.hear_clock(clock(2).payload)
+    bench.run()
+    assert (bench.writer.stuck, bench.appends) == (False, [])
+    bench.writer.take(telemetry(A, 3, 3))
+    assert bench.writer.stuck
+    bench.run()
+    assert not bench.writer.stuck
+    bench.run(telemetry(A, 4, 4), clock(0, 5), telemetry(A, 5, 6), clock(1, 7), clock(2, 8))
+    assert bench.log(0) == ["joined@1", *(f"mri-{A}/{seq}@1" for seq in range(1, 6)), "tick@1", "tick@2"]
+    assert bench.acknowledged == [*range(1, 9)]
+
+
+def test_what_waits_for_the_first_clock_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(telemetry(A, 1).payload)
+    monkeypatch.setattr("ingest.early.WAITING_BYTES", 2 * size)
+    bench = Bench()
+    bench.run(telemetry(A, 1))
+    assert not bench.writer.stuck
+    bench.run(telemetry(A, 2))
+    assert bench.writer.stuck
+    bench.writer.hear_clock(clock(0).payload)
+    bench.run()
+    assert not bench.writer.stuck
+
+
 def test_after_a_restart_time_goes_on_where_the_log_ends() -> None:
     bench = Bench(last_ticks={0: T0 + STEP_MS, 1: T0 + STEP_MS})
     assert bench.log(0) == bench.log(1) == ["joined@1"]

@@ -8,10 +8,10 @@ from threading import Event, Thread
 from urllib.request import urlopen
 
 import psycopg
+from owner_help import CATALOGUE, SCENARIO, log_of, owner
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
-from test_owner import CATALOGUE, SCENARIO, log_of, owner
 
 from ingest.bridge import Bridge
 from ingest.directory import DeviceDirectory

@@ -1,11 +1,13 @@
 """An owner whose database goes away, loses its last commits, or crashes."""
 
 import asyncio
+import signal
 
 import psycopg
 import pytest
 from chaos.proxy import Proxy
 from owner_help import CATALOGUE, SCENARIO, content, log_of, owner, run
+from streaming_world import World, entered, until
 
 from schema.migrate import migrate
 from simulator.offline import messages
@@ -36,8 +38,8 @@ async def test_while_the_database_is_away_an_owner_waits_and_then_goes_on_as_if_
     for url in (database, second_database):
         migrate(url, CATALOGUE)
     await run(second_database, log, iter(()))
-    way = Proxy(int(psycopg.conninfo.conninfo_to_dict(database)["port"]))
-    worker = owner(psycopg.conninfo.make_conninfo(database, host=LOOPBACK, port=way.port))
+    way, url = way_to(database)
+    worker = owner(url)
     with way.running():
         await worker.take_over(0, None)
         await worker.process(0, log[:32])
@@ -50,6 +52,91 @@ async def test_while_the_database_is_away_an_owner_waits_and_then_goes_on_as_if_
             await worker.process(0, log[offset : offset + 32])
         await worker.give_up(0, orderly=True)
     assert content(database) == content(second_database)
+
+
+def way_to(database: str) -> tuple[Proxy, str]:
+    """A proxy before the database, which is away until it runs, and the database's URL through it."""
+    way = Proxy(int(psycopg.conninfo.conninfo_to_dict(database)["port"] or 0))
+    return way, psycopg.conninfo.make_conninfo(database, host=LOOPBACK, port=way.port)
+
+
+async def test_an_owner_that_takes_over_while_the_database_is_away_waits_for_it(database: str) -> None:
+    migrate(database, CATALOGUE)
+    way, url = way_to(database)
+    worker = owner(url)
+    taking = asyncio.create_task(worker.take_over(0, None))
+    done, _ = await asyncio.wait([taking], timeout=0.5)
+    assert not done
+    assert worker.stats.retries > 0
+    with way.running():
+        assert await taking == 0
+        await worker.process(0, log_of(list(messages(SCENARIO))[:10]))
+        await worker.give_up(0, orderly=True)
+
+
+async def test_a_take_over_that_waits_for_the_database_can_be_broken_off_and_leaves_nothing(database: str) -> None:
+    migrate(database, CATALOGUE)
+    way, url = way_to(database)
+    worker = owner(url)
+    taking = asyncio.create_task(worker.take_over(0, None))
+    await asyncio.wait([taking], timeout=0.3)
+    taking.cancel()
+    async with asyncio.timeout(1):
+        await asyncio.gather(taking, return_exceptions=True)
+    assert taking.cancelled()
+    assert worker.status() == []
+    await worker.give_up(0, orderly=False)
+    with way.running():
+        assert await worker.take_over(0, None) == 0
+        await worker.give_up(0, orderly=False)
+
+
+async def test_a_take_over_whose_connection_breaks_begins_again(database: str) -> None:
+    migrate(database, CATALOGUE)
+    way, url = way_to(database)
+    worker = owner(url)
+    with way.running(), psycopg.connect(database) as other:
+        other.execute("LOCK TABLE state_snapshots")
+        taking = asyncio.create_task(worker.take_over(0, None))
+        with psycopg.connect(database, autocommit=True) as looking:
+            while not looking.execute("SELECT 1 FROM partition_progress").fetchall():
+                await asyncio.sleep(0.01)
+        assert way.reset() > 0
+        other.rollback()
+        assert await taking == 0
+        assert worker.status()[0].epoch > 1
+        await worker.give_up(0, orderly=True)
+
+
+async def test_a_suspended_partition_goes_on_from_memory_though_the_database_was_away_meanwhile(database: str) -> None:
+    migrate(database, CATALOGUE)
+    log = log_of(list(messages(SCENARIO))[:50])
+    way, url = way_to(database)
+    worker = owner(url)
+    with way.running():
+        await worker.take_over(0, None)
+        await worker.process(0, log)
+        await worker.suspend(0)
+    taking = asyncio.create_task(worker.take_over(0, None))
+    done, _ = await asyncio.wait([taking], timeout=0.5)
+    assert not done
+    with Proxy(way.target, way.port).running():
+        assert await taking == len(log)
+        assert worker.status()[0].epoch == 1
+        await worker.give_up(0, orderly=False)
+
+
+def test_a_worker_waits_for_its_database_and_can_be_stopped_meanwhile(entering: World) -> None:
+    entering.append(10)
+    way, entering.database_url = way_to(entering.database_url)
+    stopped = entering.start(wait=False)
+    until(lambda: "the database cannot be read, trying again" in entering.said())
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(timeout=8) == 0
+    entering.start(wait=False)
+    until(lambda: "the database cannot be read, trying again" in entering.said())
+    with way.running():
+        until(lambda: min(map(len, entered(entering).values())) == 10)
 
 
 async def test_a_commit_whose_answer_was_lost_is_not_repeated(database: str) -> None:

@@ -179,3 +179,24 @@ def test_a_long_message_gives_the_panes_of_its_readings_one_by_one(readings: Rea
     is_open = whole.panes["count"] > 0
     assert (whole.panes[is_open] == single.panes[single.panes["count"] > 0]).all()
     assert (whole.last == single.last).all()
+
+
+@st.composite
+def rows_of_both(draw: st.DrawFn) -> Readings:
+    """Both metrics at each instant, as devices send them; a few readings are missing."""
+    start, step = draw(times), draw(st.sampled_from([7_000, 10_000, 61_000, 20 * MINUTE_MS]))
+    count = draw(st.integers(2, 40))
+    missing = draw(st.sets(st.integers(0, 2 * count - 1), max_size=2))
+    found = [(start + i * step, slot, draw(st.integers(0, 90))) for i in range(count) for slot in (COUNTER, GAUGE)]
+    return [each for i, each in enumerate(found) if i not in missing]
+
+
+@given(st.lists(rows_of_both(), min_size=1, max_size=3))
+def test_rows_of_readings_give_the_panes_of_their_readings_one_by_one(messages: list[Readings]) -> None:
+    whole, single = Device(), Device()
+    for message in messages:
+        whole.message(message)
+        for reading in sorted(message):
+            single.message([reading])
+    assert sorted(map(str, whole.closed)) == sorted(map(str, single.closed))
+    assert (whole.last == single.last).all()

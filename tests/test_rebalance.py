@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 
 import pytest
 from streaming_world import World, assert_each_number_was_entered_once, entered, load, longest_stand, until
+
+from streams.worker import REBALANCE_WITHIN_S
 
 LOAD_S = 1.0
 
@@ -66,4 +69,21 @@ def test_what_stays_goes_on_from_memory_and_a_named_worker_that_is_killed_and_co
         until(lambda: str(again.pid) in {rows[-1][1] for rows in entered(shared).values()})
         assert shared.said(again).count("took") == 3
         assert shared.said(stays) == before
+    assert_each_number_was_entered_once(shared, said[0])
+
+
+def test_a_worker_that_joins_does_not_wait_for_one_that_loads_for_long(shared: World) -> None:
+    def enters(worker: subprocess.Popen[str]) -> int:
+        return [rows[-1][1] for rows in entered(shared).values() if rows].count(str(worker.pid))
+
+    with load(shared) as said:
+        loads = shared.start(wait=False, instance=None, load_s=3 * REBALANCE_WITHIN_S)
+        until(lambda: "loads" in shared.said(loads))
+        joins = shared.start(wait=False, instance=None)
+        until(lambda: enters(joins) == 3, within_s=REBALANCE_WITHIN_S * 0.8)
+        until(lambda: shared.said(loads).count("loads") > 1)
+        loads.send_signal(signal.SIGTERM)
+        assert loads.wait(timeout=8) == 0
+        assert "took" not in shared.said(loads)
+        until(lambda: enters(joins) == 6)
     assert_each_number_was_entered_once(shared, said[0])

@@ -130,7 +130,7 @@ class WorkerCollector(Collector):
             ("rows", "rows of other tables committed", stats.rows),
             ("messages_repeated", "messages of devices that had come before", stats.repeated),
             ("transactions", "transactions committed", stats.transactions),
-            ("transaction_retries", "transactions repeated because the database was away", stats.retries),
+            ("transaction_retries", "transactions and take-overs tried again: the database was away", stats.retries),
             ("snapshots", "snapshots committed", stats.snapshots),
             ("snapshot_rows", "rows of snapshots committed", stats.snapshot_rows),
             ("snapshot_bytes", "bytes of snapshots committed", stats.snapshot_bytes),
@@ -159,15 +159,17 @@ class WorkerCollector(Collector):
         still = GaugeMetricFamily("wardwatch_stood_still_seconds", "time of the newest hand-over", labels=labels)
         repeated = CounterMetricFamily("wardwatch_records_repeated", "records dropped as known", labels=labels)
         healed = CounterMetricFamily("wardwatch_gaps_healed", "times that missing records were sought", labels=labels)
+        waited = CounterMetricFamily("wardwatch_waited_seconds", "time of waiting for other partitions", labels=labels)
         for (topic, partition), lane in sorted(dict(self._worker.lanes).items()):
             place = [topic, str(partition)]
             repeated.add_metric(place, lane.repeated)
             healed.add_metric(place, lane.seeks)
+            waited.add_metric(place, lane.waited_s)
             if lane.owned:
                 end = max(lane.end, self._ends.get((topic, partition), 0))
                 lag.add_metric(place, max(0, end - lane.expected))
                 still.add_metric(place, lane.stood_still_s)
-        yield from (lag, still, repeated, healed)
+        yield from (lag, still, repeated, healed, waited)
 
     def _partitions(self) -> Iterator[Metric]:
         epoch = GaugeMetricFamily("wardwatch_epoch", "term of the partition's owner", labels=["partition"])
