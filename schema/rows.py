@@ -156,7 +156,7 @@ class WorkOrderRow(Row):
     site_id: str
     customer_id: str
     kind: str
-    """corrective or inspection (predicted)."""
+    """corrective, inspection (predicted) or preventive (due)."""
     subsystem: str
     priority: str
     """P1 (most urgent) to P4."""
@@ -307,6 +307,20 @@ class NoticedRow(Row):
     at: int
     what: str
     count: int
+
+
+class FleetRow(Row):
+    """What a partition adds to the models of the whole fleet, for the days that one tick closes (`streams.fleet`)."""
+
+    TABLE = "fleet_contributions"
+    KEY = ("partition", "day")
+    FIRST_STAYS = True
+    partition: int
+    day: int
+    """The last of these days, UTC, counted from the epoch."""
+    contribution: bytes
+    missed: dict[str, int]
+    """By partition whose contributions were gone without: the last day taken in of it."""
 
 
 class QuarantineRow(Row):

@@ -25,7 +25,7 @@ def canonical(value: Any) -> Any:
         case np.generic():
             return value.item()
         case np.ndarray():
-            return value.tolist()
+            return canonical(value.tolist())
         case Mapping():
             return sorted(([canonical(key), canonical(item)] for key, item in value.items()), key=repr)
         case list() | tuple() | deque() | array():

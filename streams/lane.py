@@ -5,23 +5,31 @@ transactions and an idle one no delay. What Faust delivers is not trusted: after
 records, and it can leave some out. The lane knows the offset that comes next; what lies below is dropped and counted,
 what lies above makes it seek back. A seek that brings nothing is repeated by the watchdog, and when that does not help
 either, the lane gives up loudly: a record that is really missing must not be passed over.
+
+A record may have to wait for what another partition does first (`streams.processor.Waits`). All partitions come in one
+stream, so a lane that waits must not hold it up: when its queue is full, it lets go of what it has and of what comes,
+has no more of it read, and afterwards reads again from where it is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from streams.processor import LogRecord, Processor
+from streams.processor import LogRecord, Processor, Waits
 
 GROUP = 32
 WAITING = 2 * GROUP
 FRUITLESS_SEEKS = 5
 LOOK_AFTER_S = 1.0
 """An idle lane has its processor look at the database so often."""
+WAIT_FIRST_S = 0.005
+WAIT_MAX_S = 0.25
+"""A record that has to wait is tried again after pauses that grow from one to the other."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +49,10 @@ class LaneStats:
     """Records dropped because they had been processed before."""
     seeks: int = 0
     """Times that records were missing and the log was read again from the one expected."""
+    waits: int = 0
+    """Times that a record had to wait for another partition."""
+    waited_s: float = 0.0
+    """How long it had to, all together."""
     expected: int = 0
     """Next offset to be processed."""
     end: int = 0
@@ -53,8 +65,9 @@ class LaneStats:
 class Lane:
     """The way of one partition's records from Faust's agent to its processor.
 
-    `seek` asks the broker for an offset. `expected` is the next offset to be processed; it moves when `process` has
-    returned. `drained` says that everything that was put has been processed. `stats` is counted on.
+    `seek` asks the broker for an offset; `pause` has no more of the partition read, until the next seek. `expected` is
+    the next offset to be processed; it moves when `process` has returned. `drained` says that everything that was put
+    has been processed, or waits for another partition: `process` was not broken off. `stats` is counted on.
     """
 
     def __init__(
@@ -65,6 +78,7 @@ class Lane:
         expected: int,
         seek: Callable[[int], Awaitable[None]],
         stats: LaneStats | None = None,
+        pause: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.partition = partition
@@ -74,8 +88,12 @@ class Lane:
         self.stats.expected = expected
         self._processor = processor
         self._seek = seek
+        self._pause = pause
         self._queue: asyncio.Queue[LogRecord | None] = asyncio.Queue(WAITING)
         self._closing = False
+        self._closed = asyncio.Event()
+        self._waits = False
+        self._let_go = False
         self._sought_for: int | None = None  # the expected offset that a seek was made for, until it arrives
         self._busy = False
         self._fruitless = 0
@@ -84,16 +102,19 @@ class Lane:
     @property
     def full(self) -> bool:
         """Whether `put` would wait, and with it everything that comes to other lanes."""
-        return self._queue.full()
+        return self._queue.full() and not self._waits
 
     async def put(self, record: LogRecord) -> None:
         """Wait for room; that is how a slow database slows the reading down."""
-        if not self._closing:
+        if self._waits and self._queue.full():
+            self._give_way()
+        if not (self._closing or self._let_go):
             await self._queue.put(record)
 
     def close(self) -> None:
         """Take nothing more; `run` returns when what is waiting is processed."""
         self._closing = True
+        self._closed.set()
         with suppress(asyncio.QueueFull):  # a full queue wakes it as well
             self._queue.put_nowait(None)
 
@@ -103,27 +124,71 @@ class Lane:
             while not (self._closing and self._queue.empty()):
                 group = await self._next_group()
                 ready, missing = self._in_order(group)
-                if ready:
-                    await self._process(ready)
+                if ready and not await self._process(ready):
+                    break
                 if missing and not self._closing and self._sought_for != self.expected:
                     await self._seek_back()
             self.drained = True
         finally:
             self._abandon()
 
-    async def _process(self, ready: list[LogRecord]) -> None:
+    async def _process(self, ready: list[LogRecord]) -> bool:
+        """Whether they are processed; if not, the lane was closed while one had to wait."""
         self._busy = True
-        await self._processor.process(self.partition, ready)
+        rest = await self._hand_over(ready)
+        if rest:
+            rest = await self._wait(rest)
         self._busy = False
-        self.expected = self.stats.expected = ready[-1].offset + 1
-        self.stats.processed += len(ready)
-        self.stats.groups += 1
+        return not rest
+
+    async def _hand_over(self, ready: list[LogRecord]) -> list[LogRecord]:
+        """Return those that have to wait."""
+        done = len(ready)
+        try:
+            await self._processor.process(self.partition, ready)
+        except Waits as waits:
+            done = waits.offset - ready[0].offset
+        if done:
+            self.expected = self.stats.expected = ready[done - 1].offset + 1
+            self.stats.processed += done
+            self.stats.groups += 1
+        return ready[done:]
+
+    async def _wait(self, rest: list[LogRecord]) -> list[LogRecord]:
+        """Try again and again; return what is left when the lane is closed meanwhile."""
+        since_s, pause_s = time.monotonic(), WAIT_FIRST_S
+        self.stats.waits += 1
+        self._waits = True
+        if self._queue.full():
+            self._give_way()
+        while rest and not self._closing:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._closed.wait()
+            pause_s = min(1.5 * pause_s, WAIT_MAX_S)
+            if not self._closing:
+                rest = await self._hand_over(rest)
+        self._waits = False
+        self.stats.waited_s += time.monotonic() - since_s
+        if self._let_go and not self._closing:
+            self._let_go = False
+            await self._seek_back()
+        return rest
+
+    def _give_way(self) -> None:
+        """Let others pass: what waits is read again later."""
+        self._let_go = True
+        self._empty()
+        self._pause()
+
+    def _empty(self) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait()
 
     def _abandon(self) -> None:
         """Let nobody wait for room that nobody will make."""
         self._closing = True
-        while not self._queue.empty():
-            self._queue.get_nowait()
+        self._empty()
 
     async def watch(self, end: int) -> None:
         """Seek again if nothing was processed since the last call although the log goes on to offset `end`.

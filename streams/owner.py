@@ -11,17 +11,19 @@ import structlog
 
 from schema.catalogue import Catalogue
 from schema.record import CorruptRecordError, Record, TelemetryRecord, Tick, decode
-from schema.rows import AlertEventRow, AlertRow, Row
+from schema.rows import AlertEventRow, AlertRow, FleetRow, Row
 from schema.topics import TELEMETRY
 from streams import snapshot
 from streams.effects import Effects
+from streams.exchange import Exchange
 from streams.guarded import Connection, Guarded
 from streams.partition import Partition
-from streams.processor import Fenced, LogRecord
+from streams.processor import Fenced, LogRecord, Waits
 from streams.quarantine import corrupt_record
 from streams.sift import REFUSALS, sift
 from streams.stats import OwnerStats, PartitionStatus
 from streams.telemetry_rows import STAGING, write_telemetry
+from streams.ticks import closed_day, time_after
 from streams.upsert import upsert
 
 REGISTRY_CHANNEL = "wardwatch_registry"
@@ -43,6 +45,7 @@ class UpgradeError(RuntimeError):
 class _Owned:
     guarded: Guarded
     partition: Partition
+    exchange: Exchange
     next_offset: int
     """What the state takes next; behind the database's while recomputing."""
     cut_offset: int
@@ -57,7 +60,11 @@ class _Owned:
 
 
 class TelemetryOwner:
-    """The processor of the telemetry topic: state in memory, effects and cuts in the database."""
+    """The processor of the telemetry topic: state in memory, effects and cuts in the database.
+
+    `partitions` is how many the topic has; `fleet_wait_s` how long each may wait for the others, see
+    `streams.exchange`.
+    """
 
     def __init__(
         self,
@@ -66,6 +73,8 @@ class TelemetryOwner:
         *,
         version: str,
         snapshot_every_s: float,
+        partitions: int = 1,
+        fleet_wait_s: float | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.database_url = database_url
@@ -73,6 +82,8 @@ class TelemetryOwner:
         fingerprint = hashlib.sha256(msgspec.json.encode(catalogue, order="deterministic")).hexdigest()[:12]
         self.version = f"{version} catalogue {fingerprint}"
         self.snapshot_every_s = snapshot_every_s
+        self.partitions = partitions
+        self.fleet_wait_s = fleet_wait_s
         self.monotonic = monotonic
         self.stats = OwnerStats()
         self._owned: dict[int, _Owned] = {}
@@ -99,22 +110,24 @@ class TelemetryOwner:
                 suspended.log.info("goes on", offset=suspended.next_offset, hint=epoch_hint)
                 return suspended.next_offset
             await self.give_up(partition, orderly=False)
-        guarded = await Guarded(self.database_url, TELEMETRY, partition, STAGING, self.stats).open()
-        try:
+        guarded = Guarded(self.database_url, TELEMETRY, partition, STAGING, self.stats)
+
+        async def load() -> tuple[int, Partition]:
             cut = await self._become_owner(guarded)
-            state = await snapshot.fetch(guarded.connection, partition, self.catalogue)
+            return cut, await snapshot.fetch(guarded.connection, partition, self.catalogue)
+
+        try:
+            cut, state = await guarded.take_over(load)
         except KeyError as error:
-            await guarded.close()
             raise UpgradeError(
                 f"partition {partition} has devices of model {error}; the catalogue must have it"
             ) from error
-        except BaseException:
-            await guarded.close()
-            raise
         progress = guarded.progress
         bound = log.bind(partition=partition)
         bound.info("took over", epoch=progress.epoch, hint=epoch_hint, cut=cut, recompute=progress.next_offset - cut)
-        self._owned[partition] = _Owned(guarded, state, cut, cut, self.monotonic() + self.snapshot_every_s, log=bound)
+        exchange = Exchange(guarded, self.partitions, self.fleet_wait_s, self.monotonic)
+        due = self.monotonic() + self.snapshot_every_s
+        self._owned[partition] = _Owned(guarded, state, exchange, cut, cut, due, log=bound)
         return cut
 
     async def _become_owner(self, guarded: Guarded) -> int:
@@ -136,27 +149,45 @@ class TelemetryOwner:
     async def process(self, partition: int, records: Sequence[LogRecord]) -> None:
         """See `streams.processor.Processor`."""
         owned, stats = self._owned[partition], self.stats
-        state, effects = owned.partition, owned.partition.effects
+        effects = owned.partition.effects
         committed = owned.guarded.progress.next_offset
+        waits = False
         for record in records:
+            if not await self._apply(owned, record, record.offset < committed):
+                waits = True
+                break
+            stats.records += 1
             stats.record_bytes += len(record.value)
-            try:
-                decoded = decode(record.value)
-            except CorruptRecordError as error:
-                stats.corrupt += 1
-                effects.put([corrupt_record(f"log/{partition}", record, str(error))])
-            else:
-                owned.newest_ms = max(owned.newest_ms, _at_ms(decoded))
-                state.apply(decoded)
+            owned.next_offset = record.offset + 1
             if record.offset < committed:
                 stats.recomputed += 1
                 effects.clear()
-        stats.records += len(records)
-        following = owned.next_offset = records[-1].offset + 1
-        if following > committed:
-            await self._commit(partition, owned, following)
-            stats.transaction_records.observe(following - committed)
+        if owned.next_offset > committed:
+            await self._commit(partition, owned, owned.next_offset)
+            stats.transaction_records.observe(owned.next_offset - committed)
         effects.clear()
+        if waits:
+            raise Waits(owned.next_offset)
+
+    async def _apply(self, owned: _Owned, record: LogRecord, again: bool) -> bool:
+        """Apply a record, maybe once `again`; False if it has to wait for other partitions."""
+        state = owned.partition
+        try:
+            decoded = decode(record.value)
+        except CorruptRecordError as error:
+            self.stats.corrupt += 1
+            state.effects.put([corrupt_record(f"log/{state.number}", record, str(error))])
+            return True
+        given = None
+        if isinstance(decoded, Tick):
+            fleet, day = state.shared.fleet, closed_day(time_after(state, decoded))
+            if fleet.asks(day):
+                given = await owned.exchange.ask(fleet, day, again=again)
+                if given is None:
+                    return False
+        owned.newest_ms = max(owned.newest_ms, _at_ms(decoded))
+        state.apply(decoded, given)
+        return True
 
     async def look(self, partition: int) -> None:
         """See `streams.processor.Processor`."""
@@ -184,7 +215,8 @@ class TelemetryOwner:
 
     async def give_up(self, partition: int, *, orderly: bool) -> None:
         """See `streams.processor.Processor`."""
-        owned = self._owned[partition]
+        if (owned := self._owned.get(partition)) is None:
+            return
         try:
             if orderly:
                 await self.suspend(partition)
@@ -207,6 +239,9 @@ class TelemetryOwner:
                 # The bridge acts upon it: a device that was taken back with a crash would be refused as unknown.
                 await connection.execute("SET LOCAL synchronous_commit = on")
                 await connection.execute("SELECT pg_notify(%s, '')", (REGISTRY_CHANNEL,))
+            if any(isinstance(row, FleetRow) and row.missed for row in effects.rows.values()):
+                # Others may build upon what followed from this decision: a crash must not have it made anew.
+                await connection.execute("SET LOCAL synchronous_commit = on")
             if any(row.TABLE == "audit_log" for row in effects.rows.values()):
                 await connection.execute("SELECT pg_notify(%s, '')", (COMMANDS_CHANNEL,))
             if effects.repeated:
@@ -243,8 +278,9 @@ class TelemetryOwner:
         partition = owned.guarded.partition
         await snapshot.store(owned.connection, partition, rows)
         await owned.connection.execute(
-            "UPDATE partition_progress SET snapshot_offset = %s, written_by = %s WHERE topic = %s AND partition = %s",
-            (offset, self.version, TELEMETRY, partition),
+            "UPDATE partition_progress SET snapshot_offset = %s, fleet_since = %s, written_by = %s"
+            " WHERE topic = %s AND partition = %s",
+            (offset, owned.partition.shared.fleet.since(), self.version, TELEMETRY, partition),
         )
 
     def _snapshot_written(self, owned: _Owned, begun_s: float, rows: dict[str, bytes]) -> None:

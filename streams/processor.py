@@ -19,13 +19,21 @@ class Fenced(Exception):
     """Another worker has become the owner: what was to be written is not, and what is in memory is worth nothing."""
 
 
+class Waits(Exception):
+    """The record at `offset` has to wait for something that is not there yet; those before it are processed."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(f"the record at offset {offset} has to wait")
+        self.offset = offset
+
+
 class Processor(Protocol):
     """What the owner of a topic's partitions does with their records.
 
     For one partition the calls never overlap: `take_over`, then `process` and `look` any number of times, then
     `give_up`, or `suspend` and after it either `take_over` again or `give_up`. Calls for different partitions may
     overlap, each in a task of its own. An exception from any of them ends the worker; `Fenced` only where no other can
-    take its place.
+    take its place, `Waits` never.
     """
 
     async def take_over(self, partition: int, epoch_hint: int | None) -> int:
@@ -35,13 +43,17 @@ class Processor(Protocol):
         handed to `process` like everything else, and `process` mutes the effects of records below the database's
         next offset: recomputing needs no path of its own. `epoch_hint` is the broker's generation (the lease's epoch of
         the embedded log): it rises with every new owner.
+
+        It waits for a database that is away, and may be cancelled at any await. Then, and if it fails, a partition that
+        was not suspended is forgotten; for one that was, `give_up` or `take_over` follows.
         """
 
     async def process(self, partition: int, records: Sequence[LogRecord]) -> None:
         """Handle records of contiguous offsets, the first of them the expected one, in one transaction.
 
-        `Fenced` if another has become the owner. It may be cancelled at any await: when the worker stops and its time
-        has run out.
+        `Fenced` if another has become the owner. `Waits` if some of them cannot be handled yet: these are handed over
+        again a little later, and what was handled before is whole, as between two calls. It may be cancelled at any
+        await: when the worker stops and its time has run out.
         """
 
     async def look(self, partition: int) -> None:
@@ -58,7 +70,8 @@ class Processor(Protocol):
         """
 
     async def give_up(self, partition: int, *, orderly: bool) -> None:
-        """Forget the partition. `orderly`: whatever was handed over is processed, so a last snapshot may be written.
+        """Forget the partition, if it is not forgotten yet. `orderly`: a last snapshot may be written, as whatever was
+        handed over is processed.
 
         `Fenced` if that finds another owner; the partition is forgotten all the same.
         """

@@ -1,8 +1,10 @@
 """All that a run leaves in its database, and how two of them differ: exact multisets of rows, table by table.
 
 Left out is what tells of the way and not of the result (DESIGN 3.6): offsets and epochs (`partition_progress`), the
-wall clock, delivery attempts, and snapshots, whose bytes are no canonical form: instead of them the states that they
-hold are compared, as values, but for whether a connection was lost, for it was. Everything else counts, `revisions` of
+wall clock, delivery attempts, what partitions contribute to each other (kept as long as some cut needs it, and what
+came of it is in the states), and snapshots, whose bytes are no canonical form: instead of them the states that they
+hold are compared, as values, but for whether a connection was lost, for it was (a broker may fire a last will after the
+last tick, which then waits for the next). Everything else counts, `revisions` of
 rollups included: a message is applied between the same two ticks as if nothing had happened, so what was late is late
 and nothing else.
 """
@@ -24,6 +26,7 @@ LEFT_OUT: Mapping[str, frozenset[str]] = {
     "partition_progress": frozenset({"*"}),
     "state_snapshots": frozenset({"*"}),
     "schema_migrations": frozenset({"*"}),
+    "fleet_contributions": frozenset({"*"}),
     "outbox": frozenset({"attempts", "next_attempt_at", "delivered_at", "last_error"}),
 }
 """Columns that are not compared; `*` is all of them."""
@@ -91,7 +94,9 @@ def _states(connection: psycopg.Connection[Any], catalogue: Catalogue) -> Table:
         state = snapshot.load(partition, catalogue, dict(saved))
         for device_id, device in state.devices.items():
             device.online = True
+            device.held = [message for message in device.held if message.kind != "will"]
             rows[f"{partition}", device_id, repr(canonical(device))] += 1
+        state.shared.waiting = {device_id for device_id in state.shared.waiting if state.devices[device_id].held}
         for name, value in canonical(state.shared)[1]:
             rows[f"{partition}", name, repr(value)] += 1
     return Table(("partition", "name", "value"), ("partition", "name"), rows)
