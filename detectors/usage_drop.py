@@ -1,23 +1,55 @@
-"""Usage drop: is a device used less than is usual for it, since when, by how much, how certainly."""
+"""Usage drop: is a device used less than is usual for it, since when, by how much, in which way, how certainly."""
 
-from array import array
-from itertools import accumulate, islice
-from math import log
-from typing import Any
+from math import exp, isnan, log
+from typing import Any, Literal
 
 import msgspec
+import numpy as np
 from river import base
 
+from detectors.usage_counts import Floats
+from detectors.usage_filter import (
+    AGES,
+    DEAD,
+    HYPOTHESES,
+    IN_SPELL,
+    LASTING,
+    LEVEL,
+    ODDS,
+    OWN,
+    RAMPS,
+    RISES,
+    SHIFT,
+    STEPS,
+    STOPS,
+    VAR_LEVEL,
+    VAR_RESIDUAL,
+    VARIANCE,
+    Singles,
+    advance,
+    describe,
+    left_at,
+    settle,
+)
+from detectors.usage_fleet import UsagePrior
+from detectors.usage_memory import UsageMemory, packed, unpacked
+from detectors.usage_rhythm import POOLED, RHYTHM_DAYS, learn, look, share_hours
 from schema.findings import Finding, Severity
+from schema.interned import same
 
-VERSION = "usage_drop/1"
+VERSION = "usage_drop/2"
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 _MONDAY = 3  # 1970-01-01 was a Thursday
 
+Shape = Literal["none", "step", "ramp", "stop"]
+_SHAPES: dict[Shape, slice] = {"step": STEPS, "ramp": RAMPS, "stop": STOPS}
+_FALLS = slice(0, RISES.start)
+_LEFT = np.array([[left_at(k, age) for k in range(RISES.start)] for age in range(AGES)])
 
-class UsageJudgement(msgspec.Struct, frozen=True):
-    """What is known after a window; `expected` and `observed` are in the counter's unit since `since_ms`."""
+
+class UsageJudgement(msgspec.Struct, frozen=True, gc=False):
+    """What is known after a day; `expected` and `observed` are in the counter's unit since `since_ms`."""
 
     expected: float
     observed: float
@@ -26,145 +58,143 @@ class UsageJudgement(msgspec.Struct, frozen=True):
     drop_pct: float
     """100 x (1 - observed / expected), at least 0."""
     since_ms: int
+    """Begin of the day with which the fall began, half of the belief lying on either side; without a suspicion, of
+    the last seven judged days."""
+    shape: Shape = "none"
+    """How it fell; none while nothing is suspected."""
+    shape_certainty: float = 0.0
+    """Share of the belief that is with `shape`."""
+    fall_pct: float = 0.0
+    """How far usage is down today: the mean over what is believed, in % of usual; a ramp goes on falling."""
 
 
-_TOTAL, _MEAN, _RATIOS = 1, 2, 3
-"""Columns of a recent day behind its beginning in ms: usage, what is usual for the hours that could be judged, and the
-nats by which the day speaks for each of the falls and against usual."""
-_COLUMNS = _RATIOS + 4
-
-
-class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
-    """Generalised likelihood ratio of falls of overdispersed counts against the device's own week.
+class UsageDrop(UsageMemory, base.Base):  # type: ignore[misc]  # River publishes no types
+    """Bayesian filter over falls of overdispersed counts against the device's own week.
 
     A day's judged hours are added up, because what moves usage (weather, a feast, a doctor's leave) moves whole days.
-    Usual is level x weekday share x share of the day's hours that were judged. A day with total y and usual m weighs
-
-        log NB(y; fall m, size) - log NB(y; m, size),   size = 1 / dispersion,
-
-    for each fall of FALLS, clipped on both sides: one dead day is no drop. The evidence is the largest sum over the
-    last SHORTEST .. LAGS days and all falls; belief = evidence / (2 LIMIT), and once it has reached 0.5 it does not go
-    below while at least HOLD would be left. What is usual is learned only while nothing is suspected, so a slow decline
-    is not learned away, and is given up after GIVE_UP_DAYS of being down: then the low level is the new normal.
+    Usual is level x weekday x share of the day's hours that were judged, less on days that look like a rest day by
+    their hours (`detectors.usage_rhythm`). Each day weighs what may have happened: nothing, or a stop, step, ramp or
+    rise that began with one of the last AGES days (`detectors.usage_filter`). The belief is the posterior probability
+    of all falls together; once it has reached 0.5 it does not go below while at least HOLD would be left. Level, week
+    and noise are learnt by as much as nothing is believed to have happened, so a slow decline is not learnt away; a
+    fall that is older than AGES days is the new normal, and so is a rise after two weeks.
 
     Hourly and daily series are the same to it: an hour that is never fed has no share of the day.
 
     * Range: belief in [0, 1], 0.5 is its own word for "down"; it changes when the first window of a new day comes.
-    * Warm-up: LEARNING_DAYS of judged days; the belief is 0 until then.
-    * Memory: 168 hour counts and exposures, 7 weekday shares, at most LAGS + GIVE_UP_DAYS days: about 4 kB.
-    * Source: Lorden (1971), Procedures for reacting to a change in distribution, Ann. Math. Statist. 42(6); clipped
-      scores after Huber (1965), A robust version of the probability ratio test, Ann. Math. Statist. 36(6).
+    * Warm-up: LEARNING_DAYS of judged days, LEANING_DAYS with a prior of the fleet; the belief is 0 until then.
+    * Memory: at most 240 hypotheses of four numbers, 216 of hours, 30 days: at most 6 kB, 3 kB in quiet times.
+    * Source: see `detectors.usage_filter`.
 
     >>> usage = UsageDrop()
     >>> for day in range(60):
     ...     judgement = usage.update((day + 1) * DAY_MS, 40.0 if day < 45 else 10.0)
-    >>> judgement.belief > 0.5, round(judgement.drop_pct), judgement.since_ms // DAY_MS
-    (True, 75, 45)
+    >>> judgement.belief > 0.5, judgement.shape, round(judgement.drop_pct), judgement.since_ms // DAY_MS
+    (True, 'step', 74, 45)
     """
 
-    LIMIT = 6.0
-    """Nats at which the belief is 0.5. Over public counts (hire bikes, buses) that is 0.2 false alarms a year."""
-    FALLS = ((0.75, 0.8), (0.6, 0.8), (0.4, 0.8), (0.1, 1.5))
-    """Falls that are tested, as shares of usual, and the nats that one day may weigh for each: a partial fall needs
-    eight days, as bad weather lasts for days too; a standstill needs four, longer than a long weekend."""
-    SHORTEST, LAGS = 3, 21
-    """Days summed: three weeks find a fall by a quarter, and a ramp, within a month."""
-    HOLD = 0.4
     LEARNING_DAYS = 21
     """Each weekday is known three times."""
-    GIVE_UP_DAYS = 28
-    SUSPECT = 0.3
-    """Belief from which on nothing is learned."""
-    LEVEL_RATE = 0.02
-    """A day's weight in the level: half is forgotten after 5 weeks."""
-    SPREAD_RATE = 0.05
-    SHARE_RATE = 0.12
-    """A weekday's weight in its share: half is forgotten after 6 weeks."""
-    SHARE_SHRINK = 3.0
-    """Events as which the first guess counts, that all weekdays are alike."""
-    LEAST_DISPERSION = 0.02
-    """Days differ by at least 14 %, however alike the first ones were."""
-    MOST = 3.0
-    """Usual days that one day counts for in learning: a broken counter or a feast does not become usual."""
-    LEAST_MEAN = 0.3
-    """Events a day below which a device counts as hardly used, and days say little."""
-    HOUR_MEMORY = 0.95
-    """What a week leaves of an hour's weight in the shape of its day."""
-    SHRINK = 30.0
-    """Events after which a weekday's own hours weigh as much as the hours of all days."""
+    LEANING_DAYS = 4
+    """With a prior the weekdays are known, and only the device's own level is not."""
+    HOLD = 0.2
+    SUSPECT = 0.1
+    """Belief from which on a fall is described."""
+    FREEZE = 0.3
+    """Belief from which on the week is not learnt at all."""
+    FIRST_VARIANCE = 0.5
+    """Of the log level after the first day: a first day may be half or double of what follows."""
+    FIRST_DOUBT = 1.0
+    """Variance of what a weekday is worth as a log, before anything is known: a third of the average, or nothing."""
+    FIRST_SPREAD, SPREAD_DAYS = 0.1, 10
+    """Variance of days' log rates before anything is known, and the days as which that counts: a third of usual."""
+    SPREAD_RATE = 0.04
+    """A day's weight in the variance of days: half is forgotten after 17 days."""
+    LEAST_SPREAD = 0.01
+    """Days differ by at least 10 %, however alike the first ones were."""
+    MOST_OFF = 1.5
+    """How far one day may be off in the variance of days, as a share of usual."""
+    LEAST_LEVEL = 0.3
+    """Events a day as which a device that is not used at first counts."""
+    LEAST_COVERED = 0.02
+    """Share of a day's use that must be covered for the day to be judged."""
 
     __slots__ = (
-        "adjusted",
         "day",
         "days",
-        "days_down",
-        "excess",
-        "fed",
-        "hours",
+        "judged_day",
         "judgement",
+        "leans",
         "level",
-        "recent",
-        "seen",
-        "shares",
-        "squares",
-        "total",
-        "weekdays",
+        "rested",
+        "spread",
     )
 
     def __init__(self) -> None:
-        self.days = 0
-        self.level: float | None = None
-        self.excess = self.squares = 1.0
-        self.weekdays = array("d", [1.0]) * 7
-        self.hours = array("f", bytes(4 * 168))
-        self.seen = array("f", bytes(4 * 168))
-        self.shares: dict[int, array[float]] = {}
-        self.recent: array[float] = array("d")
-        """The last LAGS days, oldest first, `_COLUMNS` numbers each."""
-        self.adjusted: array[float] = array("d")
-        self.days_down = 0
+        super().__init__()
         self.day = -1
-        self.total = 0.0
-        self.fed: array[float] = array("d")
-        """Hour of the day and exposure of each window of the day that is not closed."""
+        """UTC day since the epoch that is being added up."""
+        self.days = 0
+        """Judged days so far."""
+        self.judged_day = -1
+        self.leans = False
+        """Whether it began with a prior."""
+        self.level = 0.0
+        """Log of the usual use of a day; what falls took away is not taken off."""
+        self.spread = self.FIRST_SPREAD
+        self.rested = 0.0
+        self.doubts[:] = self.FIRST_DOUBT
         self.judgement = UsageJudgement(0.0, 0.0, 0.0, 0.0, 0)
-        """The last judgement."""
 
     def __getstate__(self) -> tuple[Any, ...]:
-        """Numbers as bytes: a state is written for each device at each cut."""
-        arrays = (self.hours, self.seen, self.weekdays, self.recent, self.adjusted, self.fed)
-        single = (self.days, self.level, self.excess, self.squares, self.days_down, self.day, self.total)
-        shares = {weekday: each.tobytes() for weekday, each in self.shares.items()}
-        return *single, msgspec.structs.astuple(self.judgement), shares, *(each.tobytes() for each in arrays)
+        return (
+            self.day,
+            self.days,
+            self.judged_day,
+            self.leans,
+            self.level,
+            self.spread,
+            self.rested,
+            self.hypotheses,
+            self.singles.tobytes(),
+            self.doubles.tobytes(),
+            *msgspec.structs.astuple(self.judgement),
+        )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.days, self.level, self.excess, self.squares, self.days_down, self.day, self.total = state[:7]
-        self.judgement = UsageJudgement(*state[7])
-        self.shares = {weekday: array("d", each) for weekday, each in state[8].items()}
-        arrays = (array(code, each)[:] for code, each in zip("ffdddd", state[9:], strict=True))  # [:]: no room to grow
-        self.hours, self.seen, self.weekdays, self.recent, self.adjusted, self.fed = arrays
+        self.day, self.days, self.judged_day, self.leans, self.level, self.spread, self.rested = state[:7]
+        self.hypotheses, singles, doubles, *judged = state[7:]
+        self.judgement = UsageJudgement(*map(same, judged))
+        self.singles, self.doubles = np.frombuffer(singles, np.float32).copy(), np.frombuffer(doubles).copy()
 
-    def update(self, at_ms: int, count: float, exposure: float = 1.0) -> UsageJudgement:
-        """Take in the judged window that ends at `at_ms`; windows that cannot be judged are not fed.
+    def lean(self, prior: UsagePrior) -> None:
+        """Begin with what is usual for other devices; only before the first update."""
+        assert self.day < 0
+        self.leans = True
+        self.usual[LEVEL], self.usual[VAR_LEVEL] = prior.level, prior.level_variance
+        self.level, self.spread = prior.level, max(self.LEAST_SPREAD, prior.spread)
+        self.weekdays[:], self.doubts[:] = prior.weekdays, prior.doubts
+        self.hours[:] = POOLED * prior.hours
+        self.pooled[:] = POOLED * prior.hours.mean(axis=0)
+        self.watched[:] = RHYTHM_DAYS
 
-        Args:
-            at_ms: End of the window, rising.
-            count: Counter increase of the window, not negative.
-            exposure: Share of the window that the device could be used, in (0, 1].
+    def update(self, end_ms: int, count: float, exposure: float = 1.0) -> UsageJudgement:
+        """Take the usage of the window (hour or day) that ends at `end_ms`; windows come in time order.
+
+        `exposure` is the part of the window in [0, 1] during which the device could be watched; windows that cannot be
+        judged (no connection, holiday, planned maintenance) are left out. The judgement is new when a day is over.
         """
-        hour = (at_ms - 1) // HOUR_MS
-        day, hour_of_day = divmod(hour, 24)
+        day, hour = divmod((end_ms - 1) // HOUR_MS, 24)
         if day != self.day:
             if self.day >= 0:
                 self._close_day()
             self.day = day
-            self.total = 0.0
-            self.fed = array("d")
-        self.total += count
-        self.fed.extend((hour_of_day, exposure))
-        slot = (day + _MONDAY) % 7 * 24 + hour_of_day
-        self.hours[slot] += count
-        self.seen[slot] += exposure
+            self.counts[:] = 0.0
+            self.exposure[:] = 0.0
+        if isnan(count):
+            return self.judgement
+        self.counts[hour] += count
+        self.exposure[hour] = min(1.0, self.exposure[hour] + exposure)
         return self.judgement
 
     @property
@@ -174,113 +204,110 @@ class UsageDrop(base.Base):  # type: ignore[misc]  # River publishes no types
 
     def expected(self, at_ms: int) -> float:
         """Usual count of the hour that ends at `at_ms` (of the day, if days are fed); 0 before anything is known."""
-        day, hour_of_day = divmod((at_ms - 1) // HOUR_MS, 24)
+        if self.days == 0 and not self.leans:
+            return 0.0
+        day, hour = divmod((at_ms - 1) // HOUR_MS, 24)
         weekday = (day + _MONDAY) % 7
-        return (self.level or 0.0) * self.weekdays[weekday] * self._shares(weekday)[hour_of_day]
+        return float(self._shares(weekday)[hour]) * exp(self.level + float(self.weekdays[weekday]))
 
-    def _shares(self, weekday: int) -> "array[float]":
-        """Shares of the hours in a day's usage: the weekday's own, drawn towards those of all days; their sum is 1."""
-        if weekday not in self.shares:
-            self.shares[weekday] = self._new_shares(weekday)
-        return self.shares[weekday]
+    def shares(self) -> Floats:
+        """(7, 24) shares of the hours in a weekday's use, Monday first."""
+        return np.array([self._shares(weekday) for weekday in range(7)])
 
-    def _new_shares(self, weekday: int) -> "array[float]":
-        first = weekday * 24
-        shrink = self.SHRINK / max(self.level or 0.0, self.LEAST_MEAN)
-        rates = []
-        for hour in range(24):
-            seen = sum(self.seen[hour::24])
-            pooled = self.weekdays[weekday] * sum(self.hours[hour::24]) / seen if seen else 0.0
-            rates.append((self.hours[first + hour] + shrink * pooled) / (self.seen[first + hour] + shrink))
-        total = sum(rates)
-        return array("d", [rate / total for rate in rates] if total > 0 else [1.0 / 24] * 24)
+    def _shares(self, weekday: int) -> Floats:
+        shares = np.empty(24)
+        share_hours(self.hours[weekday], self.pooled, self.watched, shares)
+        return shares
 
     def _close_day(self) -> None:
         weekday = (self.day + _MONDAY) % 7
-        self.shares.clear()
-        shares = self._shares(weekday)
-        fed = zip(self.fed[::2], self.fed[1::2], strict=True)
-        covered = min(1.0, sum(shares[int(hour)] * exposure for hour, exposure in fed))
-        if covered < 1e-6:
+        total = float(self.counts.sum())
+        if self.days == 0 and not self.leans:
+            self.watched[:] = self.exposure
+        covered, factor, doubt, rest_factor, rest_hours, spell_hours, rests = look(
+            weekday, self.weekdays, self.hours, self.pooled, self.watched, self.counts, self.exposure, self.rested,
+            self.leans or self.days >= RHYTHM_DAYS,
+        )  # fmt: skip
+        if covered < self.LEAST_COVERED:
             return
-        self.days += 1
-        adjusted = self.total / (self.weekdays[weekday] * covered)
-        if self.level is None:
-            self.level = adjusted
-        if self.days > 7:
-            adjusted = min(adjusted, self.MOST * max(self.level, self.LEAST_MEAN))
-        mean = max(self.level * self.weekdays[weekday], self.LEAST_MEAN) * covered
-        self.recent.extend((self.day * DAY_MS, self.total, mean, *self._ratios(mean)))
-        del self.recent[: -self.LAGS * _COLUMNS]
-        self.adjusted.append(adjusted)
-        del self.adjusted[: -self.GIVE_UP_DAYS]
-        belief = self._evidence()
-        self.days_down = self.days_down + 1 if belief >= 0.5 else 0
-        if self.days_down > self.GIVE_UP_DAYS:
-            self.level = sum(self.adjusted) / len(self.adjusted)
-            self.recent = array("d")
-            self.days_down, belief = 0, 0.0
-        self._judge(belief)
-        if belief < self.SUSPECT:
-            self._learn(weekday, covered, mean, adjusted)
+        if self.days == 0:
+            self.judged_day = self.day - 1
+            self.usual[VAR_RESIDUAL] = LASTING * self.spread
+            if not self.leans:
+                self.usual[LEVEL], self.usual[VAR_LEVEL] = log(max(total, self.LEAST_LEVEL)), self.FIRST_VARIANCE
+        self.rested = rests
+        told = np.empty(4)
+        opens = self.days >= (self.LEANING_DAYS if self.leans else self.LEARNING_DAYS)
+        usual, variance = exp(self.usual[LEVEL]) * factor, self.doubts[weekday] + doubt
+        unsure = variance + self.usual[VAR_LEVEL]
+        hypotheses = unpacked(self.hypotheses)
+        belief = advance(
+            self.usual, hypotheses, opens, self.day - self.judged_day, self.spread,
+            total, factor, rest_factor, rest_hours, spell_hours, doubt, self.doubts[weekday], told,
+        )  # fmt: skip
+        self.days, self.judged_day = self.days + 1, self.day
+        recent = self.recent
+        recent[1:] = recent[:-1]
+        recent[0] = self.day, total, factor
+        if settle(self.usual, hypotheses):
+            belief = 0.0
+        if self.judgement.belief >= 0.5 and self.HOLD <= belief < 0.5:
+            belief = 0.5
+        moved = self._learn(weekday, told, belief, rests, total, usual, unsure)
+        hypotheses[:, :, LEVEL] += moved
+        self._judge(belief, hypotheses)
+        self.hypotheses = packed(hypotheses)
 
-    def _ratios(self, mean: float) -> tuple[float, ...]:
-        size = 1 / max(self.excess / self.squares, self.LEAST_DISPERSION)
-        total = self.total
-        return tuple(
-            max(-clip, min(clip, total * log(fall) - (total + size) * log((size + fall * mean) / (size + mean))))
-            for fall, clip in self.FALLS
+    def _learn(
+        self, weekday: int, told: Floats, belief: float, rests: float, total: float, usual: float, unsure: float
+    ) -> float:
+        """Learn a day; by how much the level has moved."""
+        off = max(-self.MOST_OFF, min(self.MOST_OFF, total / usual - 1)) if usual > 0 else 0.0
+        rate = max(self.SPREAD_RATE, 1 / (self.days + self.SPREAD_DAYS)) * (1 - belief) * (told[OWN] + told[IN_SPELL])
+        self.spread += rate * (off * off - 1 / (usual + self.LEAST_LEVEL) - unsure - self.spread)
+        self.spread = max(self.LEAST_SPREAD, self.spread)
+        trust = max(0.0, 1 - belief / self.FREEZE) * (1 - rests)  # a spell's hours are learnt: else new ones never were
+        moved = learn(
+            weekday, self.weekdays, self.doubts, self.hours, self.pooled, self.watched, self.counts, self.exposure,
+            told[SHIFT], told[VARIANCE], trust * told[OWN], trust,
+        )  # fmt: skip
+        self.usual[LEVEL] += moved
+        return moved
+
+    def _judge(self, belief: float, hypotheses: Singles) -> None:
+        odds = hypotheses[:, :, ODDS].astype(np.float64)
+        weights = np.where(odds > DEAD, np.exp(odds - odds.max()), 0.0)
+        nothing = exp(-odds.max())
+        self.level = float(
+            (nothing * self.usual[LEVEL] + (weights * hypotheses[:, :, LEVEL]).sum()) / (nothing + weights.sum())
+        )
+        falls = weights[:, _FALLS]
+        level, days = self.level, min(7, self.days)
+        shape: Shape = "none"
+        certainty = fall = 0.0
+        if belief >= self.SUSPECT:
+            level = float((falls * hypotheses[:, :, LEVEL][:, _FALLS]).sum() / falls.sum())
+            days, shape, certainty, fall = self._described(exp(level))
+        expected = exp(level) * float(self.recent[:days, 2].sum())
+        observed = float(self.recent[:days, 1].sum())
+        drop_pct = max(0.0, 100 * (1 - observed / expected)) if expected > 0 else 0.0
+        since_ms = int(self.recent[days - 1, 0]) * DAY_MS
+        self.judgement = UsageJudgement(
+            expected, observed, float(belief), drop_pct, since_ms, shape, certainty, 100 * fall
         )
 
-    def _evidence(self) -> float:
-        if self.days <= self.LEARNING_DAYS:
-            return 0.0
-        best = 0.0
-        for column in range(_RATIOS, _COLUMNS):
-            ratios = reversed(self.recent[column::_COLUMNS])
-            best = max(best, *islice(accumulate(ratios), self.SHORTEST - 1, None), 0.0)
-        belief = min(1.0, best / (2 * self.LIMIT))
-        return 0.5 if self.judgement.belief >= 0.5 and self.HOLD <= belief < 0.5 else belief
-
-    def _onset(self) -> int:
-        """How many of the recent days belong to the fall: those with the greatest Poisson ratio for a free fall."""
-        best, days = 0.0, 7
-        expected = observed = 0.0
-        means, totals = self.recent[_MEAN::_COLUMNS], self.recent[_TOTAL::_COLUMNS]
-        for number, (mean, total) in enumerate(zip(reversed(means), reversed(totals), strict=True), 1):
-            expected += mean
-            observed += total
-            ratio = expected - observed + (observed * log(observed / expected) if observed else 0.0)
-            if number >= self.SHORTEST and observed < expected and ratio > best:
-                best, days = ratio, number
-        return days
-
-    def _judge(self, belief: float) -> None:
-        days = self.recent[-_COLUMNS * (self._onset() if belief > 0 else 7) :]
-        expected = sum(days[_MEAN::_COLUMNS])
-        observed = sum(days[_TOTAL::_COLUMNS])
-        drop_pct = max(0.0, 100 * (1 - observed / expected)) if expected > 0 else 0.0
-        since_ms = int(days[0]) if days else self.day * DAY_MS
-        self.judgement = UsageJudgement(expected, observed, belief, drop_pct, since_ms)
-
-    def _learn(self, weekday: int, covered: float, mean: float, adjusted: float) -> None:
-        assert self.level is not None
-        young = 1 / self.days
-        spread_rate = covered * max(self.SPREAD_RATE, young)
-        excess = min(max((self.total - mean) ** 2 - mean, 0.0), mean * mean)
-        self.excess += spread_rate * (excess - self.excess)
-        self.squares += spread_rate * (mean * mean - self.squares)
-        self.level += covered * max(self.LEVEL_RATE, young) * self.weekdays[weekday] * (adjusted - self.level)
-        for slot in range(weekday * 24, weekday * 24 + 24):
-            self.hours[slot] *= self.HOUR_MEMORY
-            self.seen[slot] *= self.HOUR_MEMORY
-        if self.days > 1:
-            share = adjusted * self.weekdays[weekday] / max(self.level, self.LEAST_MEAN)
-            visits = (self.days + 6) // 7
-            rate = max(self.SHARE_RATE, 1 / (visits + self.SHARE_SHRINK / max(self.level, self.LEAST_MEAN)))
-            self.weekdays[weekday] += covered * rate * (share - self.weekdays[weekday])
-            average = sum(self.weekdays) / 7
-            self.weekdays = array("d", [max(each / average, 0.02) for each in self.weekdays])
+    def _described(self, level: float) -> tuple[int, Shape, float, float]:
+        """Of a fall: how many days it has lasted, its likeliest shape and how sure that is, the share it took away."""
+        days = min(self.days, AGES)
+        odds = np.empty((AGES, HYPOTHESES))
+        describe(self.recent[:days, 1], level * self.recent[:days, 2].astype(np.float64), self.spread, odds)
+        weights = np.exp(odds - odds.max())[:, _FALLS]
+        weights /= weights.sum()
+        by_shape = {name: float(weights[:, part].sum()) for name, part in _SHAPES.items()}
+        shape = max(by_shape, key=lambda name: by_shape[name])
+        by_age = weights[:, _SHAPES[shape]].sum(axis=1).cumsum()
+        lasted = 1 + int(np.searchsorted(by_age, 0.5 * by_age[-1]))
+        return lasted, shape, by_shape[shape], float((weights * (1 - _LEFT)).sum())
 
 
 def finding(
@@ -297,6 +324,10 @@ def finding(
         "version": VERSION,
         "advice": "offer_training_or_device_check",
     }
+    if judgement.shape != "none":
+        evidence["shape"] = judgement.shape
+        evidence["shape_certainty"] = round(judgement.shape_certainty, 2)
+        evidence["fall_pct"] = round(judgement.fall_pct, 1)
     return Finding(
         detector="usage_drop",
         device_id=device_id,

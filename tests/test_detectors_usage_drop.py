@@ -1,5 +1,7 @@
 """Usage drops on made usage whose truth is known: found in time, and nothing else is taken for one."""
 
+import math
+import pickle
 import random
 from collections.abc import Callable
 
@@ -47,13 +49,54 @@ def test_a_lasting_drop_is_found_within_two_weeks(left: float, within_days: int)
     alarm = first_alarm(judgements)
     assert alarm is not None
     assert 40 < alarm <= 40 + within_days
-    assert abs(judgements[alarm].since_ms // DAY_MS - 40) <= 5
-    assert judgements[alarm].drop_pct == pytest.approx(100 * (1 - left), abs=20)
+    found = judgements[40 + within_days]
+    assert abs(found.since_ms // DAY_MS - 40) <= 3
+    assert found.drop_pct == pytest.approx(100 * (1 - left), abs=20)
 
 
 def test_a_decline_over_four_weeks_is_not_learned_away() -> None:
     judgements = hourly(20, lambda day: 1 - 0.6 * min(1.0, max(0, day - 40) / 28), 75)
     assert first_alarm(judgements) is not None
+
+
+@pytest.mark.parametrize(
+    ("shape", "share"),
+    [
+        ("step", lambda day: 1.0 if day < 40 else 0.4),
+        ("ramp", lambda day: 1 - 0.6 * min(1.0, max(0, day - 40) / 28)),
+        ("stop", lambda day: 1.0 if day < 40 else 0.0),
+    ],
+)
+def test_step_ramp_and_stop_are_told_apart(shape: str, share: Share) -> None:
+    judgement = hourly(60, share, 65)[-1]
+    assert judgement.shape == shape
+    assert judgement.shape_certainty > 0.5
+    assert judgement.fall_pct == pytest.approx(100 * (1 - share(63)), abs=15)
+    assert abs(judgement.since_ms // DAY_MS - 40) <= 4
+
+
+def test_days_that_look_like_sundays_are_no_drop() -> None:
+    # A working day has its use in the morning, a rest day half as much in the afternoon; all days rest from day 91 on.
+    def beliefs(hours_of_rest: bool) -> list[float]:
+        rng = random.Random(1)
+        detector, found = UsageDrop(), []
+        for hour in range(24 * 112):
+            day, hour_of_day = divmod(hour, 24)
+            weekend = day % 7 in (2, 3)
+            rests = weekend or (hours_of_rest and day >= 91)
+            mean = (6.0 if 13 <= hour_of_day < 18 else 0.0) if rests else (12.0 if 7 <= hour_of_day < 12 else 0.0)
+            mean *= 0.5 if day >= 91 and not hours_of_rest else 1.0
+            count = sum(rng.random() < mean / 100 for _ in range(100))
+            found.append(detector.update((hour + 1) * HOUR_MS, float(count)).belief)
+        return found
+
+    assert max(beliefs(hours_of_rest=True)) < 0.5
+    assert max(beliefs(hours_of_rest=False)) >= 0.5
+
+
+def test_a_level_that_has_risen_becomes_usual() -> None:
+    judgements = hourly(20, lambda day: 1.0 if day < 40 else 1.6, 75)
+    assert judgements[-1].expected == pytest.approx(5 * 32, rel=0.2)
 
 
 def test_two_dead_days_are_no_drop() -> None:
@@ -106,3 +149,27 @@ def test_a_finding_carries_the_evidence() -> None:
     assert (found.detector, found.score, found.severity) == ("usage_drop", judgement.belief, "error")
     assert found.evidence["observed"] < found.evidence["expected"]
     assert found.onset_ms == judgement.since_ms
+    assert found.evidence["shape"] == "step"
+    assert found.evidence["fall_pct"] == pytest.approx(70, abs=10)
+
+
+def test_a_detector_from_a_snapshot_in_the_middle_of_a_fall_goes_on_the_same_way() -> None:
+    def run(detector: UsageDrop, first: int, stop: int) -> list[UsageJudgement]:
+        days = range(first, stop)
+        return [detector.update((day + 1) * DAY_MS, float(30 + day % 3 if day < 40 else 12)) for day in days]
+
+    detector = UsageDrop()
+    run(detector, 0, 46)
+    packed = pickle.dumps(detector)
+    assert len(packed) < 6500
+    assert run(pickle.loads(packed), 46, 60) == run(detector, 46, 60)
+
+
+def test_a_count_that_is_no_number_counts_as_not_watched() -> None:
+    detector, watched = UsageDrop(), UsageDrop()
+    for day in range(40):
+        if day % 9:
+            watched.update((day + 1) * DAY_MS, 20.0)
+        detector.update((day + 1) * DAY_MS, 20.0 if day % 9 else math.nan)
+    assert detector.judgement.belief < 0.1
+    assert detector.expected(41 * DAY_MS) == pytest.approx(watched.expected(41 * DAY_MS), rel=0.01)

@@ -1,0 +1,237 @@
+"""A Bayesian filter over what may have happened to a device's use: nothing, or a fall or rise of a size on a day.
+
+A day's log rate is level + weekday + residual (+ log of what the hypothesis leaves). The level walks at random, slowly;
+the residual is autoregressive (weather, leave and epidemics last for days) beside a noise of single days. A count is
+then negative binomial. Days may belong to a bad spell, in which any use below the usual is as likely, or look like a
+rest day. Under each hypothesis level, residual and spell are filtered on their own, by moments; their covariance is
+that of "nothing happened", for it hardly depends on counts. Weights are log odds against "nothing happened", and what
+one day may add to them is bounded: a fall must be told by several days, however certain the model believes itself to
+be.
+
+Sources: Smith and Miller (1986), A non-Gaussian state space model, J. R. Stat. Soc. B 48(1), for gamma rates of counts;
+Adams and MacKay (2007), Bayesian online changepoint detection, arXiv:0710.3742, for hypotheses by onset;
+Huber (1965), A robust version of the probability ratio test, Ann. Math. Statist. 36(6), for bounded evidence.
+"""
+
+from math import exp, log
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.usage_counts import LEAST, log_any_share, log_count
+from schema.compiled import compiled
+
+Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+
+AGES = 30
+"""Onsets looked at: so many judged days back. A fall that is older has become usual."""
+LEFT = np.array([0.02, 0.25, 0.45, 0.6, 0.73, 0.5, 0.2, 1.35])
+"""What each hypothesis leaves of usual, in the end: a stop, steps, ramps, and a rise."""
+RAMP_DAYS = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 28.0, 28.0, 0.0])
+"""Over how many days it comes; 0 is at once."""
+PRIOR = np.array([1.0, 0.8, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5]) / 6.8
+STOPS, STEPS, RAMPS, RISES = slice(0, 1), slice(1, 5), slice(5, 7), slice(7, 8)
+"""Which hypotheses are of which shape."""
+HYPOTHESES = len(LEFT)
+
+ODDS, LEVEL, RESIDUAL, SPELL = 0, 1, 2, 3
+"""Columns of a hypothesis: log odds; means of level and residual, as logs; probability of being in a bad spell."""
+VAR_LEVEL, COVARIANCE, VAR_RESIDUAL = 4, 5, 6
+"""Further columns of "nothing happened"."""
+DEAD = -13.0
+"""Log odds below which a hypothesis is not followed any more."""
+
+HAZARD = 0.01
+"""Probability that something begins on a day."""
+MOST_FOR, MOST_AGAINST, MOST_FOR_STOP = 0.7, 1.05, 3.0
+"""Nats that one day may add to a hypothesis, and take; to a stop it may add more, for hardly anything looks like it."""
+WALK = 0.003
+"""Standard deviation of the level's step from day to day: 6 % a year by itself, seasons by what the days say."""
+MEMORY = 0.5
+"""Correlation of the residual with that of the day before."""
+LASTING = 0.4
+"""Share of the days' variance that is in the residual; the rest is noise of single days."""
+SPELL_BEGINS, SPELL_STAYS = 0.1, 0.55
+"""Bad spells begin every ten days and last two days on average."""
+REST = 0.01
+"""Probability that a working day's use is that of a rest day, whatever its hours say."""
+BUSY = 0.01
+"""Probability of a day of any use up to four times the usual."""
+INDEPENDENT = 0.5
+"""Share of what a day says that the days before have not said."""
+RISE_DAYS = 14
+"""Judged days after which a rise is believed to stay."""
+
+OWN, IN_SPELL, SHIFT, VARIANCE = 0, 1, 2, 3
+"""Places of what `weigh` tells of the day: probability that it was ordinary, that it belonged to a bad spell; how far
+off it was as a log, and the variance of that before it was seen."""
+
+
+@compiled
+def weigh(
+    state: Floats,
+    left: float,
+    count: float,
+    factor: float,
+    rest_factor: float,
+    rest_hours: float,
+    spell_hours: float,
+    variance: float,
+    doubt: float,
+    day: Floats,
+) -> float:
+    """Take a day's count into level, residual and spell of one hypothesis; return the log likelihood of the day.
+
+    `state` (7,) has the columns of "nothing happened"; `factor` is the day's share of the level, `rest_factor` that of
+    a rest day (0 if it is one or there is none); `rest_hours` and `spell_hours` are log likelihoods of the day's hours
+    against an ordinary day's; `variance` is what the day's log rate has beyond level and residual. Fills `day` (4,).
+    """
+    to_level = state[VAR_LEVEL] + state[COVARIANCE]
+    to_residual = state[COVARIANCE] + state[VAR_RESIDUAL]
+    total = to_level + to_residual + variance + doubt
+    size = 1 / total
+    rate = exp(state[LEVEL] + state[RESIDUAL]) * left
+    mean = rate * factor + LEAST
+    in_spell = state[SPELL] * SPELL_STAYS + (1 - state[SPELL]) * SPELL_BEGINS
+    own = log((1 - in_spell) * (1 - BUSY)) + log_count(count, mean, size)
+    spell = log(in_spell * (1 - BUSY)) + log_any_share(count, mean) + spell_hours
+    busy = log(BUSY) + log_any_share(count, 4 * mean)
+    rest, rest_mean = -1e9, mean
+    if rest_factor > 0:
+        rest_mean = rate * rest_factor + LEAST
+        rest = log(REST * (1 - in_spell) * (1 - BUSY)) + log_count(count, rest_mean, size) + rest_hours
+        own += log(1 - REST)
+    most = max(max(own, spell), max(busy, rest))
+    own, spell, busy, rest = exp(own - most), exp(spell - most), exp(busy - most), exp(rest - most)
+    everything = own + spell + busy + rest
+    own, spell, rest = own / everything, spell / everything, rest / everything
+    shift = log((size + count) / (size + mean))
+    moved = (own * shift + rest * log((size + count) / (size + rest_mean))) / total
+    state[LEVEL] += to_level * moved
+    state[RESIDUAL] += to_residual * moved
+    certain = total - doubt
+    known = (own + rest) * count * certain / (1 + count * certain) / certain
+    state[VAR_LEVEL] -= to_level * to_level * known
+    state[COVARIANCE] -= to_level * to_residual * known
+    state[VAR_RESIDUAL] -= to_residual * to_residual * known
+    state[SPELL] = spell
+    day[OWN], day[IN_SPELL], day[SHIFT], day[VARIANCE] = own, spell, shift, total
+    return most + log(everything)
+
+
+@compiled
+def left_at(hypothesis: int, age: int) -> float:
+    """Share of usual that a hypothesis leaves on its day `age`, counted from 0."""
+    if RAMP_DAYS[hypothesis] == 0:
+        return LEFT[hypothesis]  # type: ignore[no-any-return]
+    return 1 - (1 - LEFT[hypothesis]) * min(1.0, (age + 0.5) / RAMP_DAYS[hypothesis])  # type: ignore[no-any-return]
+
+
+@compiled
+def advance(
+    usual: Floats,
+    hypotheses: Singles,
+    opens: bool,
+    gap_days: int,
+    spread: float,
+    count: float,
+    factor: float,
+    rest_factor: float,
+    rest_hours: float,
+    spell_hours: float,
+    variance: float,
+    doubt: float,
+    day: Floats,
+) -> float:
+    """Take a day into all hypotheses; return the probability that usage is down.
+
+    `usual` (7,) is "nothing happened", `hypotheses` (AGES, HYPOTHESES, 4) what may have begun, the newest day first;
+    `opens`: hypotheses that begin with this day are added; `gap_days` since the last judged day; `spread` is the
+    variance of days. The other arguments are those of `weigh`. What is older than AGES is believed or forgotten.
+    """
+    hypotheses[1:] = hypotheses[:-1].copy()
+    for k in range(HYPOTHESES):
+        hypotheses[0, k, ODDS] = log(HAZARD * PRIOR[k] * min(1.0, factor)) if opens else DEAD
+        hypotheses[0, k, LEVEL], hypotheses[0, k, RESIDUAL] = usual[LEVEL], usual[RESIDUAL]
+        hypotheses[0, k, SPELL] = usual[SPELL]
+    kept = MEMORY**gap_days
+    usual[VAR_LEVEL] += WALK * WALK * gap_days
+    usual[RESIDUAL] *= kept
+    usual[COVARIANCE] *= kept
+    usual[VAR_RESIDUAL] = kept * kept * usual[VAR_RESIDUAL] + (1 - kept * kept) * LASTING * spread
+    beyond = (1 - LASTING) * spread + variance
+    before = usual.copy()
+    nothing = weigh(usual, 1.0, count, factor, rest_factor, rest_hours, spell_hours, beyond, doubt, day)
+    state, ignored = np.empty(7), np.empty(4)
+    down, up = 0.0, 0.0
+    for age in range(AGES):
+        for k in range(HYPOTHESES):
+            each = hypotheses[age, k]
+            if each[ODDS] <= DEAD:
+                continue
+            state[:] = before
+            state[LEVEL], state[RESIDUAL], state[SPELL] = each[LEVEL], each[RESIDUAL] * kept, each[SPELL]
+            left = left_at(k, age)
+            told = weigh(state, left, count, factor, rest_factor, rest_hours, spell_hours, beyond, doubt, ignored)
+            told -= nothing
+            most = MOST_FOR_STOP if k == 0 else MOST_FOR
+            told = max(-MOST_AGAINST * most / MOST_FOR, min(most, told))
+            each[ODDS], each[LEVEL] = min(each[ODDS] + told, 50.0), state[LEVEL]
+            each[RESIDUAL], each[SPELL] = state[RESIDUAL], state[SPELL]
+            if LEFT[k] < 1:
+                down += exp(each[ODDS])
+            else:
+                up += exp(each[ODDS])
+    return down / (1 + down + up)
+
+
+@compiled
+def settle(usual: Floats, hypotheses: Singles) -> bool:
+    """Believe for good what has lasted long enough: its level becomes usual and all hypotheses end; tell whether."""
+    everything = 1.0
+    for age in range(AGES):
+        for k in range(HYPOTHESES):
+            if hypotheses[age, k, ODDS] > DEAD:
+                everything += exp(hypotheses[age, k, ODDS])
+    for age in range(RISE_DAYS, AGES):
+        weight, best = 0.0, -1
+        for k in range(HYPOTHESES):
+            if (LEFT[k] > 1 or age == AGES - 1) and hypotheses[age, k, ODDS] > DEAD:
+                weight += exp(hypotheses[age, k, ODDS])
+                if best < 0 or hypotheses[age, k, ODDS] > hypotheses[age, best, ODDS]:
+                    best = k
+        if weight > (0.3 if age < AGES - 1 else 0.5) * everything:
+            usual[LEVEL] = hypotheses[age, best, LEVEL] + log(left_at(best, age))
+            usual[RESIDUAL], usual[SPELL] = hypotheses[age, best, RESIDUAL], hypotheses[age, best, SPELL]
+            usual[VAR_LEVEL] += 0.02
+            hypotheses[:, :, ODDS] = DEAD
+            return True
+    return False
+
+
+@compiled
+def describe(counts: Singles, means: Floats, spread: float, odds: Floats) -> None:
+    """Fill `odds` (AGES, HYPOTHESES) with log likelihoods of each fall's whole course against usual; rises are left
+    out.
+
+    `counts` and `means` (D,), D <= AGES, are use and usual use of the last days, the newest first. Days of a bad spell
+    are allowed for; as days that follow each other are alike, they count for INDEPENDENT of what they say. It tells
+    falls from each other by all that their days say, where the filter bounds it: for that something fell is then known.
+    """
+    size, days = 1 / spread, len(counts)
+    odds[:] = -np.inf
+    spells, usual = np.empty(days), np.empty(days)
+    for day in range(days):
+        spells[day] = SPELL_BEGINS * exp(log_any_share(counts[day], means[day] + LEAST))
+        usual[day] = log(spells[day] + (1 - SPELL_BEGINS) * exp(log_count(counts[day], means[day] + LEAST, size)))
+    for k in range(RISES.start):
+        total = log(PRIOR[k])
+        for age in range(days):
+            if RAMP_DAYS[k] > 0:  # each onset has a course of its own
+                total = log(PRIOR[k])
+            for day in range(0 if RAMP_DAYS[k] > 0 else age, age + 1):
+                left = max(LEAST, left_at(k, age - day) * (means[day] + LEAST))
+                fallen = spells[day] + (1 - SPELL_BEGINS) * exp(log_count(counts[day], left, size))
+                total += INDEPENDENT * (log(fallen) - usual[day])
+            odds[age, k] = total
