@@ -16,6 +16,7 @@ COPY wardwatch wardwatch
 RUN /opt/wardwatch/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .
 
 FROM python:3.11-slim-bookworm
+RUN apt-get update && apt-get install --no-install-recommends -y libgomp1 && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --no-create-home --home-dir /var/lib/wardwatch wardwatch \
     && install -d -o wardwatch -g wardwatch -m 0700 /var/lib/wardwatch
 COPY --from=build /opt/wardwatch /opt/wardwatch

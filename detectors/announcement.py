@@ -2,13 +2,14 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import msgspec
 from river import base
 
 VERSION = "announcement/1"
 DAY_MS = 86_400_000
+_TALLIES = msgspec.msgpack.Decoder(list[list[int]])
 
 
 class _Standing(msgspec.Struct):
@@ -103,3 +104,30 @@ class AnnouncementThreshold(base.Base):  # type: ignore[misc]  # River publishes
         place = self.GRID.index(threshold)
         earned = self.came_true[place] - self.PRICE * self.came_false[place]
         return earned - self.CAUTION * (threshold - self.START) ** 2
+
+
+class FleetAnnouncements(AnnouncementThreshold):
+    """The same, taught by what became of the announcements of all partitions alike (a `FleetModel`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gathered = [[0] * len(self.GRID), [0] * len(self.GRID)]
+        """Announcements of the day by threshold, those that came false and those that came true."""
+
+    def verdict(self, begun: tuple[int, int], came_true: bool) -> None:
+        """See `AnnouncementThreshold`; it counts when the day is shared."""
+        for place in range(*begun):
+            self.gathered[came_true][place] += 1
+
+    def contribution(self) -> bytes:
+        """What became known on the day that closes; the next one begins."""
+        gathered, self.gathered = self.gathered, [[0] * len(self.GRID), [0] * len(self.GRID)]
+        return msgspec.msgpack.encode(gathered) if any(map(any, gathered)) else b""
+
+    def absorb(self, contributions: Sequence[bytes]) -> None:
+        """Take in a day of all partitions: sums of whole numbers, so their order does not show."""
+        for added in contributions:
+            for tally, counts in zip((self.came_false, self.came_true), _TALLIES.decode(added), strict=True):
+                for place, count in enumerate(counts):
+                    tally[place] += count
+        self.value = max(self.GRID, key=self._worth)

@@ -29,6 +29,8 @@ class BayesianLogistic(base.Classifier):  # type: ignore[misc]  # River publishe
         Mean of the prior by feature; the feature `""` is the constant. What is not named has mean 0.
     variance
         Prior variance of each weight; 1 leaves a factor e either way per unit of the feature.
+    constant_variance
+        That of the constant, if another.
 
     >>> model = BayesianLogistic(prior={"": -3.0, "drift": 1.0})
     >>> before = model.predict_proba_one({"drift": 2.0})[True]
@@ -38,12 +40,18 @@ class BayesianLogistic(base.Classifier):  # type: ignore[misc]  # River publishe
     True
     """
 
-    def __init__(self, prior: Mapping[str, float] | None = None, variance: float = 1.0) -> None:
+    def __init__(
+        self,
+        prior: Mapping[str, float] | None = None,
+        variance: float = 1.0,
+        constant_variance: float | None = None,
+    ) -> None:
         self.prior = prior
         self.variance = variance
+        self.constant_variance = constant_variance
         self.index: dict[Any, int] = {"": 0}
         self.mean: NDArray[np.float64] = np.array([dict(prior or {}).get("", 0.0)])
-        self.cov: NDArray[np.float64] = np.array([[variance]])
+        self.cov: NDArray[np.float64] = np.array([[constant_variance or variance]])
 
     def vector(self, x: Mapping[Any, float]) -> NDArray[np.float64]:
         """Features as the model's vector, the constant first; features not seen before are added to the model."""
@@ -100,3 +108,9 @@ def sigmoid(x: float) -> float:
         return 1 / (1 + math.exp(-x))
     odds = math.exp(x)
     return odds / (1 + odds)
+
+
+def log_odds(probability: float) -> float:
+    """Inverse of `sigmoid`, within +-21."""
+    p = min(max(probability, 1e-9), 1 - 1e-9)
+    return math.log(p / (1 - p))

@@ -1,33 +1,27 @@
-"""Failure risk: one model for all devices of a partition, taught by what became of its judgements."""
+"""Failure risk: judgements of subsystems, what became of each, and when that is known."""
 
 import math
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
+from zlib import crc32
 
 import msgspec
-import numpy as np
 from river import base
 
 from detectors.announcement import AnnouncementThreshold
-from detectors.bayes_logistic import BayesianLogistic, sigmoid
+from detectors.bayes_logistic import log_odds, sigmoid
+from detectors.risk_learned import LearnedRisk
+from detectors.risk_reliability import Reliability
+from detectors.risk_signs import Labelled, Names, Signs
+from detectors.risk_words import words
+from detectors.subsystem_health import FEATURES
 from schema.findings import Finding
 
-VERSION = "failure_risk/1"
+VERSION = "failure_risk/2"
 DAY_MS = 86_400_000
-
-PRIOR = {
-    "": -4.5,
-    "codes_1d": 1.5,
-    "codes_3d": 1.5,
-    "level_z": 0.3,
-    "codes_and_level": 0.3,
-    "dismissed": -1.0,
-}
-"""Log odds per unit of a feature before any data: about one judgement in ninety is followed by a failure; warnings that
-cluster and a gauge that leaves its usual level raise the odds, both together more; a technician who found nothing
-lowers them. Sizes were set on simulated fleets."""
 
 Key = tuple[str, str]
 
@@ -39,14 +33,17 @@ class Risk(msgspec.Struct, frozen=True):
     """Calibrated probability that the subsystem fails within the horizon."""
     score: float
     """The same on the scale of alerts: 0.5 where it is worth while to announce the failure."""
+    signs: Signs
+    """What was judged."""
 
 
 class _Example(msgspec.Struct, gc=False):
     at_ms: int
     device_id: str
     subsystem: str
-    values: bytes
-    """Features as `BayesianLogistic.vector` made them, float64."""
+    model: str
+    signs: Signs
+    odds: tuple[float, ...]
     probability: float
     weight: float
     """How many judgements it stands for; 0 if it only bears witness to the announcements that it began."""
@@ -56,33 +53,31 @@ class _Example(msgspec.Struct, gc=False):
 
 
 class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
-    """Online Bayesian logistic regression whose labels arrive late.
+    """Hands out judgements and keeps each until its outcome is known; `LearnedRisk` judges and learns.
 
     A judgement at t is right if the subsystem fails in (t + NEAREST, t + HORIZON], or if a technician confirms within
-    HORIZON that it would have; one that is followed by a failure sooner teaches nothing. It waits HORIZON for its label
-    and is scored before it is learned (prequential). Failures are rare and each is preceded by many judgements that
-    tell the same story, so an example weighs STORY; of judgements in which nothing was unusual only every KEEP-th is
-    kept and weighs for the others, which leaves the probability calibrated. When more than PENDING wait, every second
-    is dropped, and of those to come as well: a large fleet is learned from a sample. What began an announcement stays.
+    HORIZON that it would have; one that is followed by a failure sooner teaches nothing. That it was right is known at
+    the failure, that it was wrong at t + HORIZON; both are taught at t + HORIZON, so that failures are not learned
+    sooner than what went well, and a judgement is scored before it is learned (prequential). Of judgements in which
+    nothing was unusual only every KEEP-th is kept and weighs for the others, which leaves the probability calibrated.
+    When more than PENDING wait, every second is dropped, and of those to come as well: a large fleet is learned from a
+    sample. What began an announcement stays.
 
     * Range: probability in (0, 1); score = sigmoid(logit probability - threshold), so 0.5 is the threshold, which
       `AnnouncementThreshold` learns.
-    * Warm-up: none; the prior (`PRIOR`) judges until labels come.
-    * Memory: a HORIZON of judgements, about PENDING of 400 bytes at most: 2 MB for 150 devices, 8 MB for many.
-    * Source: Gama, Sebastião and Rodrigues (2013), On evaluating stream learning algorithms, Machine Learning 90; the
-      model is `BayesianLogistic`.
+    * Warm-up: none; the prior of `LearnedRisk` judges until labels come.
+    * Memory: a HORIZON of judgements, about PENDING of 600 bytes at most: 3 MB for 150 devices, 12 MB for many.
+    * Source: Gama, Sebastião and Rodrigues (2013), On evaluating stream learning algorithms, Machine Learning 90.
 
-    >>> risk = FailureRisk()
-    >>> calm = risk.judge(0, "ct-1", "tube", {"codes_3d": 0.0})
-    >>> tense = risk.judge(0, "ct-2", "tube", {"codes_1d": 1.4, "codes_3d": 1.8, "level_z": 5.0})
+    >>> risk, learned = FailureRisk(), LearnedRisk()
+    >>> calm = risk.judge(learned, 0, "ct-1", "tube", {"codes_3d": 0.0})
+    >>> tense = risk.judge(learned, 0, "ct-2", "tube", {"codes_1d": 1.4, "codes_3d": 1.8, "level_z": 5.0})
     >>> calm.score < 0.1 < 0.5 < tense.score
     True
     """
 
     NEAREST_MS = DAY_MS
     HORIZON_MS = 7 * DAY_MS
-    STORY = 0.15
-    """Weight of one judgement as evidence: judged every 3 h over some days, some seven judgements tell one story."""
     KEEP = 8
     CALM = 0.03
     """Probability below which a judgement is one of many that say nothing."""
@@ -90,9 +85,10 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
     FADE_MS = 3 * DAY_MS
     """Time constant of a technician's word that nothing was found."""
     BINS = 41
+    NAMES = 2_000
+    """Different tuples of names that are kept once; beyond that they are forgotten and kept anew."""
 
     def __init__(self) -> None:
-        self.model = BayesianLogistic(PRIOR, variance=0.25)
         self.announcements = AnnouncementThreshold()
         self.pending: deque[_Example] = deque()
         self.failures: dict[Key, list[int]] = {}
@@ -102,6 +98,8 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
         self.every = 1
         """Of the judgements that would be kept one in so many is, a power of two."""
         self.bins = [[0.0, 0.0] for _ in range(self.BINS)]
+        self.reliability = Reliability()
+        self.names: dict[Names, Names] = {}
         self.loss = self.weight = 0.0
 
     @property
@@ -109,26 +107,41 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
         """Log odds at which the score is 0.5."""
         return self.announcements.value
 
-    def judge(self, at_ms: int, device_id: str, subsystem: str, features: Mapping[str, float]) -> Risk:
-        """Probability of a failure within the horizon; the judgement waits for its label.
+    def judge(
+        self,
+        learned: LearnedRisk,
+        at_ms: int,
+        device_id: str,
+        subsystem: str,
+        features: Mapping[str, float],
+        ages_h: Mapping[str, float] = MappingProxyType({}),
+        model: str = "",
+    ) -> Risk:
+        """Probability of a failure within the horizon; the judgement waits for its outcome.
 
+        `features` by name, NaN where unknown; `ages_h`: hours since things happened, by names that begin with `SINCE`.
         Judgements come in canonical order: time of the tick, device, subsystem.
         """
         key = (device_id, subsystem)
         since_ms = at_ms - self.dismissals.get(key, at_ms - 10 * self.FADE_MS)
-        values = self.model.vector({**features, "dismissed": math.exp(-max(0, since_ms) / self.FADE_MS)})
-        probability = self.model.probability(values)
-        odds = math.log(probability / (1 - probability))
+        if len(self.names) > self.NAMES:
+            self.names = {}
+        dismissed = math.exp(-max(0, since_ms) / self.FADE_MS)
+        signs = Signs.of({**features, "dismissed": dismissed}, ages_h, self.names)
+        opinion = learned.judge(model, signs)
+        probability = opinion.probability
+        odds = log_odds(probability)
         begun = self.announcements.observe(key, at_ms, odds)
         self.judged += 1
         busy = probability >= self.CALM or begun[0] < begun[1]
-        sampled = self.judged % (self.every if busy else self.every * self.KEEP) == 0
+        lot = crc32(f"{device_id} {subsystem} {at_ms}".encode())  # the same in whatever partition the device is
+        sampled = lot % (self.every if busy else self.every * self.KEEP) == 0
         if sampled or begun[0] < begun[1]:
             weight = (1.0 if busy else float(self.KEEP)) if sampled else 0.0
-            self.pending.append(_Example(at_ms, *key, values.tobytes(), probability, weight, *begun))
+            self.pending.append(_Example(at_ms, *key, model, signs, opinion.odds, probability, weight, *begun))
             if len(self.pending) > self.PENDING:
                 self._thin()
-        return Risk(probability, sigmoid(odds - self.threshold))
+        return Risk(probability, sigmoid(odds - self.threshold), signs)
 
     def failed(self, device_id: str, subsystem: str, at_ms: int) -> None:
         """The subsystem failed."""
@@ -145,11 +158,12 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
         """
         self.dismissals[device_id, subsystem] = at_ms
 
-    def mature(self, now_ms: int) -> int:
-        """Learn the judgements whose horizon has passed, oldest first; how many were looked at."""
+    def mature(self, now_ms: int) -> list[Labelled]:
+        """Take out the judgements whose horizon has passed, oldest first, with what became of them."""
+        known: list[Labelled] = []
         looked_at = 0
         while self.pending and self.pending[0].at_ms + self.HORIZON_MS <= now_ms:
-            self._learn(self.pending.popleft())
+            known += self._settled(self.pending.popleft())
             looked_at += 1
         if looked_at:
             if self.every > 1 and len(self.pending) < self.PENDING // 4:
@@ -160,7 +174,7 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
                     del times[key]
             for key in [key for key, at_ms in self.dismissals.items() if at_ms < old_ms]:
                 del self.dismissals[key]
-        return looked_at
+        return known
 
     def metrics(self) -> dict[str, float]:
         """Prequential figures: log loss, average precision and base rate of judgements, record of announcements."""
@@ -202,7 +216,7 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
             kept.append(example)
         self.pending = kept
 
-    def _learn(self, example: _Example) -> None:
+    def _settled(self, example: _Example) -> Iterator[Labelled]:
         failed_after_ms = self._next_after(self.failures, example)
         too_late = failed_after_ms <= self.NEAREST_MS
         confirmed = self._next_after(self.confirmations, example) <= self.HORIZON_MS
@@ -210,13 +224,23 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
         self.announcements.verdict((example.begun_from, example.begun_to), happened)
         if too_late or not example.weight:
             return
-        p = example.probability
+        p = min(max(example.probability, 1e-9), 1 - 1e-9)
         self.loss -= example.weight * math.log(p if happened else 1 - p)
         self.weight += example.weight
         middle = self.BINS // 2
         place = min(self.BINS - 1, max(0, round(middle + 4 * math.log(p / (1 - p)))))
         self.bins[place][happened] += example.weight
-        self.model.learn(np.frombuffer(example.values), happened, self.STORY * example.weight)
+        self.reliability.add(p, happened, example.weight)
+        yield Labelled(
+            example.at_ms,
+            example.device_id,
+            example.subsystem,
+            example.model,
+            example.signs,
+            example.odds,
+            example.weight,
+            happened,
+        )
 
     def _next_after(self, known: Mapping[Key, list[int]], example: _Example) -> int:
         times = known.get((example.device_id, example.subsystem), ())
@@ -227,7 +251,7 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
 def finding(
     risk: Risk,
     threshold: float,
-    features: Mapping[str, float],
+    reasons: Mapping[str, float],
     codes: Mapping[str, int],
     at_ms: int,
     onset_ms: int,
@@ -237,13 +261,18 @@ def finding(
     customer_id: str,
     subsystem: str,
 ) -> Finding:
-    """Put a judgement into alerting's words; policy raises at a score of 0.5 and resolves below 0.25."""
+    """Put a judgement into alerting's words; policy raises at a score of 0.5 and resolves below 0.25.
+
+    `reasons` as `LearnedRisk.reasons` gives them.
+    """
+    general = {name: round(value, 3) for name, value in risk.signs.by_name().items() if value and name in FEATURES}
     evidence: dict[str, Any] = {
         "probability": round(risk.probability, 4),
         "threshold": round(sigmoid(threshold), 4),
         "horizon_h": [24, 168],
         "codes": dict(codes),
-        "features": {name: round(value, 3) for name, value in features.items() if value},
+        "features": general,
+        "reasons": words(reasons, risk.signs),
         "version": VERSION,
         "advice": "plan_visit_with_part",
     }

@@ -7,7 +7,9 @@ from typing import Any
 
 from river import base
 
-VERSION = "subsystem_health/1"
+from schema.interned import one_of
+
+VERSION = "subsystem_health/2"
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 WEEK_HOURS = 168
@@ -34,13 +36,15 @@ _CODE_DAYS = (0.25, 1.0, 3.0, 7.0)
 _SEVERITY_WEIGHT = {"warning": 1.0, "error": 2.0, "critical": 3.0}
 
 
-_VISITS, _DAY, _DAYS3, _NOISE, _SLOW_NOISE, _NOW_NOISE, _OFF, _LAST_MS = range(8)
+_VISITS, _DAY, _DAYS3, _NOISE, _SLOW_NOISE, _NOW_NOISE, _OFF, _LAST_MS, _FAST, _SLOW = range(10)
 """Numbers of a gauge: windows seen; mean of about a day and of about three days of deviations from the usual level;
 usual square of an hour's deviation, of a day's mean deviation, and the present square of an hour's; hours in a row that
-the level was unusual; end of the last window."""
-_NUMBERS = 8
+the level was unusual; end of the last window; mean of about FAST_H and of about SLOW_H hours as they are."""
+_NUMBERS = 10
+_CODES = len(_CODE_DAYS)
+_NO_CODES = array("d", [0.0] * _CODES)
 _NEW_WEEK = array("f", [math.nan] * WEEK_HOURS)
-_NEW_NUMBERS = array("d", [0.0, math.nan] + [0.0] * 6)
+_NEW_NUMBERS = array("d", [0.0, math.nan] + [0.0] * 8)
 
 
 class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no types
@@ -54,7 +58,8 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
     * Range: counts as log(1 + n), z within +-Z_LIMIT taken to its absolute value, ages in years on a log scale;
       all features are finite and of the order of 1.
     * Warm-up: WARM_HOURS windows a gauge; its features are 0 until then.
-    * Memory: 168 single and 8 double floats a gauge, 6 numbers for faults: about 800 bytes a gauge.
+    * Memory: 168 single and 10 double floats a gauge, 6 numbers for faults: about 800 bytes a gauge; some 40 bytes for
+      each of the HAPPENED last things that happened.
     * Source: exponentially weighted control charts, Roberts (1959), Technometrics 1(3).
 
     >>> health = SubsystemHealth()
@@ -74,52 +79,78 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
     FREEZE_HOURS = 240
     """Ten days: longer than any precursor, shorter than it would take to be blind for good."""
     Z_LIMIT = 12.0
+    FAST_H, SLOW_H = 12, 36
+    """Hours over which a gauge's level, and the level that it drifts from, are averaged."""
+    HAPPENED = 24
+    ORDER = 3
+    """How many of the newest things of a kind are told whatever they were."""
 
-    __slots__ = ("codes", "codes_ms", "gauges", "numbers", "restored_ms", "weeks")
+    __slots__ = ("codes_ms", "gauges", "happened_ms", "numbers", "restored_ms", "weeks")
 
     def __init__(self) -> None:
-        self.codes = [0.0] * len(_CODE_DAYS)
         self.codes_ms = 0
         self.gauges: tuple[str, ...] = ()
         self.weeks: array[float] = array("f")
         """Usual level by hour of the week, gauge after gauge; NaN where never seen. Single precision is more than any
         sensor's."""
-        self.numbers: array[float] = array("d")
-        """`_NUMBERS` of each gauge."""
+        self.numbers: array[float] = _NO_CODES[:]
+        """Faded counts of faults, then `_NUMBERS` of each gauge."""
         self.restored_ms = -1
+        self.happened_ms: dict[str, int] = {}
+        """When each thing happened last, by its kind and, after a blank, what it is."""
 
     def __getstate__(self) -> tuple[Any, ...]:
         """Numbers as bytes: a state is written for each subsystem at each cut."""
-        return self.codes, self.codes_ms, self.restored_ms, self.gauges, self.weeks.tobytes(), self.numbers.tobytes()
+        return (
+            self.codes_ms,
+            self.restored_ms,
+            self.gauges,
+            self.weeks.tobytes(),
+            self.numbers.tobytes(),
+            list(self.happened_ms.items()),
+        )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.codes, self.codes_ms, self.restored_ms, gauges, weeks, numbers = state
-        self.gauges = tuple(map(intern, gauges))
+        self.codes_ms, self.restored_ms, gauges, weeks, numbers, happened = state
+        self.happened_ms = {intern(what): at_ms for what, at_ms in happened}
+        self.gauges = one_of(gauges)
         self.weeks, self.numbers = array("f", weeks)[:], array("d", numbers)[:]  # [:]: no room to grow
 
-    def fault(self, ts_ms: int, severity: str) -> None:
+    def happened(self, at_ms: int, kind: str, what: str) -> None:
+        """Note that something happened, for `ages_h`; of more than HAPPENED the one longest ago is forgotten."""
+        times, named = self.happened_ms, intern(f"{kind} {what}")
+        times[named] = max(at_ms, times.get(named, at_ms))
+        if len(times) > self.HAPPENED:
+            del times[min(times, key=lambda each: (times[each], each))]
+
+    def fault(self, ts_ms: int, severity: str, code: str = "") -> None:
         """A fault of this subsystem; `info` does not count."""
         weight = _SEVERITY_WEIGHT.get(severity, 0.0)
         if weight:
+            self.happened(ts_ms, "code", code)
             self._forget(ts_ms)
-            self.codes = [count + weight for count in self.codes]
+            for place in range(_CODES):
+                self.numbers[place] += weight
 
     def window(self, end_ms: int, metric: str, mean: float, count: int) -> None:
         """A closed hourly window of one of the subsystem's gauges: mean of `count` readings, at least one."""
         if count <= 0:
             return
         place = self._place_of(metric)
-        gauge, week = place * _NUMBERS, place * WEEK_HOURS
+        gauge, week = _CODES + place * _NUMBERS, place * WEEK_HOURS
         numbers, weeks = self.numbers, self.weeks
         hour = (end_ms - 1) // HOUR_MS % WEEK_HOURS
         known = weeks[week + hour]
         usual = known if known == known else self._first_guess(week, hour, mean)
         deviation = mean - usual
         visits = numbers[gauge] = numbers[gauge] + 1
+        for place, hours in ((_FAST, self.FAST_H), (_SLOW, self.SLOW_H)):
+            numbers[gauge + place] += (mean - numbers[gauge + place]) / min(visits, hours)
+        numbers[gauge + _LAST_MS] = end_ms
         if visits <= 24:
             weeks[week + hour] = mean
             return
-        _, day, days3, noise, slow_noise, now_noise, off, _ = numbers[gauge : gauge + _NUMBERS]
+        _, day, days3, noise, slow_noise, now_noise, off, *_ = numbers[gauge : gauge + _NUMBERS]
         if day != day:
             day = days3 = deviation
             noise = slow_noise = now_noise = deviation * deviation
@@ -138,17 +169,16 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
             noise += rate * (clipped * clipped - noise)
             slow_noise += rate * (day * day - slow_noise)
             weeks[week + hour] = usual + max(self.LEARN, WEEK_HOURS / (visits + WEEK_HOURS)) * deviation
-        numbers[gauge : gauge + _NUMBERS] = array(
-            "d", (visits, day, days3, noise, slow_noise, now_noise, off, end_ms)
-        )
+        numbers[gauge : gauge + _LAST_MS] = array("d", (visits, day, days3, noise, slow_noise, now_noise, off))
 
     def restored(self, at_ms: int) -> None:
         """The subsystem was repaired: what led to the failure is over, what is usual stays."""
         self.restored_ms = at_ms
-        self.codes = [0.0] * len(_CODE_DAYS)
+        self.happened(at_ms, "repair", "")
+        self.numbers[:_CODES] = _NO_CODES
         self.codes_ms = at_ms
         numbers = self.numbers
-        for gauge in range(0, len(numbers), _NUMBERS):
+        for gauge in range(_CODES, len(numbers), _NUMBERS):
             numbers[gauge + _OFF] = 0
             if numbers[gauge + _DAY] == numbers[gauge + _DAY]:
                 numbers[gauge + _DAY] = numbers[gauge + _DAYS3] = 0.0
@@ -157,11 +187,11 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
     def features(self, at_ms: int, device_age_ms: int, since_service_ms: int) -> dict[str, float]:
         """Features as of `at_ms`, in the order of `FEATURES`."""
         self._forget(at_ms)
-        codes = [math.log1p(count) for count in self.codes]
+        codes = [math.log1p(count) for count in self.numbers[:_CODES]]
         level = level3 = slope = spread = 0.0
         quiet = 0
-        for gauge in range(0, len(self.numbers), _NUMBERS):
-            visits, day, days3, noise, slow_noise, now_noise, _, last_ms = self.numbers[gauge : gauge + _NUMBERS]
+        for gauge in range(_CODES, len(self.numbers), _NUMBERS):
+            visits, day, days3, noise, slow_noise, now_noise, _, last_ms, *_ = self.numbers[gauge : gauge + _NUMBERS]
             if visits <= self.WARM_HOURS:
                 continue
             if at_ms - last_ms > DAY_MS:
@@ -187,18 +217,42 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
         )
         return dict(zip(FEATURES, values, strict=True))
 
+    def trends(self, at_ms: int) -> dict[str, float]:
+        """Level and slope of each gauge heard within a day, in the gauge's own unit.
+
+        The level is a mean of about FAST_H hours, the slope how far that is from the mean of SLOW_H.
+        """
+        trends = {}
+        for place, gauge in enumerate(self.gauges):
+            first = _CODES + place * _NUMBERS
+            numbers = self.numbers[first : first + _NUMBERS]
+            if at_ms - numbers[_LAST_MS] <= DAY_MS:
+                trends[f"level {gauge}"] = numbers[_FAST]
+                trends[f"slope {gauge}"] = numbers[_FAST] - numbers[_SLOW]
+        return trends
+
+    def ages_h(self, at_ms: int) -> dict[str, float]:
+        """Hours since each thing happened last, and since the ORDER newest of each kind (#1 the newest)."""
+        ages: dict[str, float] = {}
+        many: dict[str, int] = {}
+        for at, what in sorted(((at, what) for what, at in self.happened_ms.items()), reverse=True):
+            age_h = ages[f"since {what}"] = (at_ms - at) / HOUR_MS
+            kind = what.partition(" ")[0]
+            number = many[kind] = many.get(kind, 0) + 1
+            if number <= self.ORDER:
+                ages[f"since {kind} #{number}"] = age_h
+        return dict(sorted(ages.items()))
+
     def _forget(self, now_ms: int) -> None:
         days = (now_ms - self.codes_ms) / DAY_MS
         if days > 0:
-            self.codes = [
-                count * math.exp(-days / time) if count else 0.0
-                for count, time in zip(self.codes, _CODE_DAYS, strict=True)
-            ]
+            for place, time in enumerate(_CODE_DAYS):
+                self.numbers[place] *= math.exp(-days / time)
             self.codes_ms = now_ms
 
     def _place_of(self, metric: str) -> int:
         if metric not in self.gauges:
-            self.gauges = (*self.gauges, metric)
+            self.gauges = one_of((*self.gauges, metric))
             self.weeks += _NEW_WEEK
             self.numbers += _NEW_NUMBERS
         return self.gauges.index(metric)

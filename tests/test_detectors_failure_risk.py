@@ -7,6 +7,7 @@ import pytest
 from detectors.announcement import AnnouncementThreshold
 from detectors.bayes_logistic import BayesianLogistic
 from detectors.failure_risk import DAY_MS, FailureRisk, finding
+from detectors.risk_learned import LearnedRisk
 from detectors.subsystem_health import FEATURES, HOUR_MS, SubsystemHealth
 
 CALM = dict.fromkeys(FEATURES, 0.0)
@@ -52,9 +53,15 @@ def test_information_is_no_sign_of_failure() -> None:
     assert health.features(HOUR_MS, 0, 0)["codes_1d"] == 0.0
 
 
+def learn(risk: FailureRisk, learned: LearnedRisk, now_ms: int) -> int:
+    known = risk.mature(now_ms)
+    learned.learn(known)
+    return len(known)
+
+
 def test_before_any_label_the_prior_tells_tense_from_calm() -> None:
-    risk = FailureRisk()
-    calm, tense = (risk.judge(0, device, "tube", features) for device, features in (("a", CALM), ("b", TENSE)))
+    risk, learned = FailureRisk(), LearnedRisk()
+    calm, tense = (risk.judge(learned, 0, device, "tube", signs) for device, signs in (("a", CALM), ("b", TENSE)))
     assert calm.probability < 0.05
     assert calm.score < 0.25
     assert tense.score > 0.5
@@ -67,51 +74,73 @@ def test_before_any_label_the_prior_tells_tense_from_calm() -> None:
     ("after_ms", "raises"), [(2 * DAY_MS, True), (7 * DAY_MS, True), (8 * DAY_MS, False), (None, False)]
 )
 def test_a_judgement_is_right_if_the_failure_comes_within_the_horizon(after_ms: int | None, raises: bool) -> None:
-    risk = FailureRisk()
-    before = risk.judge(0, "a", "tube", TENSE).probability
+    risk, learned = FailureRisk(), LearnedRisk()
+    before = risk.judge(learned, 0, "a", "tube", TENSE).probability
     if after_ms is not None:
         risk.failed("a", "tube", after_ms)
-    assert risk.mature(7 * DAY_MS - 1) == 0
-    assert risk.mature(7 * DAY_MS) == 1
-    after = risk.judge(20 * DAY_MS, "b", "tube", TENSE).probability
+    assert learn(risk, learned, 7 * DAY_MS - 1) == 0
+    assert learn(risk, learned, 7 * DAY_MS) == 1
+    after = risk.judge(learned, 20 * DAY_MS, "b", "tube", TENSE).probability
     assert (after > before) is raises
 
 
 def test_a_failure_that_follows_too_soon_teaches_nothing_but_makes_no_true_announcement() -> None:
-    risk = FailureRisk()
-    before = risk.judge(0, "a", "tube", TENSE).probability
+    risk, learned = FailureRisk(), LearnedRisk()
+    risk.judge(learned, 0, "a", "tube", TENSE)
     risk.failed("a", "tube", DAY_MS)
-    risk.mature(7 * DAY_MS)
-    assert risk.judge(20 * DAY_MS, "b", "tube", TENSE).probability == before
+    assert risk.mature(7 * DAY_MS) == []
     assert risk.announcements.record() == (1.0, 0.0)
 
 
 def test_a_failure_of_another_subsystem_does_not_count() -> None:
-    risk = FailureRisk()
-    before = risk.judge(0, "a", "tube", TENSE).probability
+    risk, learned = FailureRisk(), LearnedRisk()
+    risk.judge(learned, 0, "a", "tube", TENSE)
     risk.failed("a", "gantry", 3 * DAY_MS)
-    risk.mature(7 * DAY_MS)
-    assert risk.judge(20 * DAY_MS, "b", "tube", TENSE).probability < before
+    assert [each.happened for each in risk.mature(7 * DAY_MS)] == [False]
 
 
 def test_a_technicians_word_counts_as_a_label() -> None:
-    risk = FailureRisk()
-    before = risk.judge(0, "a", "tube", TENSE).probability
+    risk, learned = FailureRisk(), LearnedRisk()
+    risk.judge(learned, 0, "a", "tube", TENSE)
     risk.confirmed("a", "tube", DAY_MS // 2)
-    risk.mature(7 * DAY_MS)
-    assert risk.judge(20 * DAY_MS, "b", "tube", TENSE).probability > before
+    assert [each.happened for each in risk.mature(7 * DAY_MS)] == [True]
     assert risk.announcements.record() == (1.0, 1.0)
 
 
 def test_nothing_found_lowers_the_risk_for_some_days() -> None:
-    risk = FailureRisk()
+    risk, learned = FailureRisk(), LearnedRisk()
     risk.dismissed("a", "tube", 0)
     soon, other, later = (
-        risk.judge(at_ms, device, "tube", TENSE).probability
+        risk.judge(learned, at_ms, device, "tube", TENSE).probability
         for at_ms, device in ((HOUR_MS, "a"), (HOUR_MS, "b"), (30 * DAY_MS, "a"))
     )
     assert soon < other
     assert later == pytest.approx(other)
+
+
+def test_no_future_is_known_to_a_judgement() -> None:
+    # two fleets that differ only in what fails after day 40: until then, and until that is known, they judge alike
+    def probabilities(fails: bool) -> list[tuple[int, float]]:
+        risk, learned, rng = FailureRisk(), LearnedRisk(), random.Random(2)
+        said = []
+        for step in range(8 * 55):
+            at_ms = step * 3 * HOUR_MS
+            learned.learn(risk.mature(at_ms))
+            if at_ms % DAY_MS == 0:
+                learned.refit()
+            for device in range(6):
+                signs = TENSE if rng.random() < 0.3 else CALM
+                judged = risk.judge(learned, at_ms, f"d{device}", "tube", signs, {"since code a": rng.random() * 99})
+                said.append((at_ms, judged.probability))
+                if signs is TENSE and rng.random() < 0.05 and (fails or at_ms < 40 * DAY_MS):
+                    risk.failed(f"d{device}", "tube", at_ms)
+        return said
+
+    both = zip(probabilities(True), probabilities(False), strict=True)
+    same = [(at_ms, one == other) for (at_ms, one), (_, other) in both]
+    # a judgement of day 33 is the first whose outcome differs, and its outcome is learned on day 40
+    assert all(equal for at_ms, equal in same if at_ms <= 40 * DAY_MS)
+    assert not all(equal for at_ms, equal in same if at_ms > 40 * DAY_MS)
 
 
 def test_data_override_a_wrong_prior() -> None:
@@ -125,33 +154,33 @@ def test_data_override_a_wrong_prior() -> None:
 
 
 def test_probabilities_are_calibrated_although_calm_judgements_are_thinned() -> None:
-    risk = FailureRisk()
+    risk, learned = FailureRisk(), LearnedRisk()
     rng = random.Random(1)
     for step in range(20_000):
         at_ms = step * 3 * HOUR_MS
         device = f"d{step}"
-        risk.mature(at_ms)
-        risk.judge(at_ms, device, "tube", CALM)
+        learn(risk, learned, at_ms)
+        risk.judge(learned, at_ms, device, "tube", CALM)
         if rng.random() < 0.01:
             risk.failed(device, "tube", at_ms + 2 * DAY_MS)
-    assert risk.judge(10**12, "x", "tube", CALM).probability == pytest.approx(0.01, rel=0.3)
+    assert risk.judge(learned, 10**12, "x", "tube", CALM).probability == pytest.approx(0.01, rel=0.3)
     assert risk.metrics()["base_rate"] == pytest.approx(0.01, rel=0.3)
 
 
 def test_a_large_fleet_is_learned_from_a_sample_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FailureRisk, "PENDING", 400)
-    risk, rng = FailureRisk(), random.Random(1)
+    risk, learned, rng = FailureRisk(), LearnedRisk(), random.Random(1)
     for step in range(60 * 8):
         at_ms = step * 3 * HOUR_MS
-        risk.mature(at_ms)
+        learn(risk, learned, at_ms)
         for device in range(100):
-            risk.judge(at_ms, f"d{step}-{device}", "tube", TENSE)
+            risk.judge(learned, at_ms, f"d{step}-{device}", "tube", TENSE)
             if rng.random() < 0.3:
                 risk.failed(f"d{step}-{device}", "tube", at_ms + 2 * DAY_MS)
         assert len(risk.pending) <= 401
     spread = [example.at_ms for example in risk.pending]
     assert spread[-1] - spread[0] > 6 * DAY_MS
-    assert risk.judge(10**12, "x", "tube", TENSE).probability == pytest.approx(0.3, rel=0.3)
+    assert risk.judge(learned, 10**12, "x", "tube", TENSE).probability == pytest.approx(0.3, rel=0.3)
 
 
 def test_the_threshold_rises_when_weak_announcements_do_not_come_true() -> None:
@@ -171,11 +200,12 @@ def test_an_announcement_that_dips_for_an_hour_is_still_the_same() -> None:
     assert threshold.observe("a", 2 * HOUR_MS, 0.1) == (0, 0)
 
 
-def test_a_finding_names_codes_and_probability() -> None:
-    risk = FailureRisk()
-    judgement = risk.judge(0, "a", "tube", TENSE)
+def test_a_finding_names_codes_probability_and_reasons() -> None:
+    risk, learned = FailureRisk(), LearnedRisk()
+    judged = risk.judge(learned, 0, "a", "tube", TENSE)
     names = {"device_id": "a", "site_id": "s", "customer_id": "c", "subsystem": "tube"}
-    found = finding(judgement, risk.threshold, TENSE, {"XR-101": 3}, 0, 0, **names)
-    assert found.score == judgement.score
+    found = finding(judged, risk.threshold, learned.reasons("ct", judged.signs), {"XR-101": 3}, 0, 0, **names)
+    assert found.score == judged.score
     assert found.evidence["codes"] == {"XR-101": 3}
     assert 0 < found.evidence["probability"] < 1
+    assert found.evidence["reasons"][0] == "fault codes within 3 days (1.8): odds x15"
