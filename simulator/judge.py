@@ -178,5 +178,31 @@ def is_false_fault_alert(alert: FiredAlert, truth: Truth) -> bool:
     )
 
 
+def is_false_sensor_alert(alert: FiredAlert, truth: Truth) -> bool:
+    """Whether the sensors of the alert's subsystem had nothing to show between its onset and its firing.
+
+    They show signs of a failure, also those that came to nothing, until a day after their end or the repair; and that
+    the device begins to be used less, or does the work of another one, within a week.
+    """
+    since_ms, until_ms = alert.onset_ms - DAY_MS, alert.fired_ms
+    astray = [
+        (failure.at_ms if failure.precursor_ms is None else failure.precursor_ms, failure.repaired_ms + DAY_MS)
+        for failure in truth.of(Failure)
+        if _same(alert, failure)
+    ]
+    astray += [(signs.from_ms, signs.until_ms + DAY_MS) for signs in truth.of(FalsePrecursor) if _same(alert, signs)]
+    astray += [
+        (fact.onset_ms, fact.full_ms + HORIZON_MS)
+        for fact in truth.of(Churn)
+        if fact.customer_id == alert.customer_id
+    ]
+    astray += [
+        (fact.onset_ms, fact.onset_ms + HORIZON_MS)
+        for fact in truth.of(DeviceDrop)
+        if alert.device_id in (fact.device_id, fact.moved_to)
+    ]
+    return not any(from_ms <= until_ms and since_ms <= end_ms for from_ms, end_ms in astray)
+
+
 def _same(alert: FiredAlert, fact: Failure | FalsePrecursor) -> bool:
     return fact.device_id == alert.device_id and alert.subsystem in ("", fact.subsystem)
