@@ -12,7 +12,7 @@ from alerting.customers import CustomerBook
 from alerting.directory import Directory
 from alerting.lifecycle import Acknowledged, Alert, Closed
 from alerting.orders import Assigned, Done, Started
-from alerting.policy import DAY_MS
+from alerting.policy import DAY_MS, OrderKind
 from alerting.suppression import Suppression
 from alerting.usage import DeviceDay
 from alerting.workorders import OrderBook
@@ -48,8 +48,10 @@ class Label(msgspec.Struct, frozen=True):
     """When people said so (the partition's time)."""
     raised_ms: int
     """When the alert was raised."""
-    order_kind: Literal["", "corrective", "inspection"]
+    order_kind: OrderKind
     """Kind of the work order that was closed, as it ended; empty if the alert itself was judged."""
+    part_ids: tuple[str, ...] = ()
+    """Parts that the work has used."""
 
 
 class _Refusal(Exception):
@@ -217,7 +219,7 @@ class Desk:
             if alert is not None and order.state == "done":
                 outcome: Outcome = "false" if order.outcome == "no_fault_found" else "confirmed"
                 reason = f"{order.number} done: {order.outcome}"
-                rows += self._judge(alert, outcome, reason, command, now_ms, order.kind)
+                rows += self._judge(alert, outcome, reason, command, now_ms, order.kind, order.used_part_ids)
             elif alert is not None:
                 signal = Acknowledged(now_ms, command.actor, f"{order.number} {order.state}", command.comment)
                 rows += self._alerts.acknowledge(alert, signal, now_ms)
@@ -230,11 +232,21 @@ class Desk:
         reason: str,
         command: CloseAlert | AssignWorkOrder | StartWorkOrder | CloseWorkOrder,
         now_ms: int,
-        order_kind: Literal["", "corrective", "inspection"],
+        order_kind: OrderKind,
+        part_ids: tuple[str, ...] = (),
     ) -> list[Row]:
         if outcome != "unclear" and not alert.outcome:
             self._labels.append(
-                Label(alert.device_id, alert.detector, alert.subsystem, outcome, now_ms, alert.pending_ms, order_kind)
+                Label(
+                    alert.device_id,
+                    alert.detector,
+                    alert.subsystem,
+                    outcome,
+                    now_ms,
+                    alert.pending_ms,
+                    order_kind,
+                    part_ids,
+                )
             )
         signal = Closed(now_ms, reason, command.actor, outcome, command.comment)
         return self._alerts.close(alert, signal, now_ms)

@@ -1,10 +1,10 @@
 """What an order needs and who could do it: priority, deadline, parts, skill, technician. Pure, deterministic."""
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from alerting.lifecycle import Alert
-from alerting.orders import Priority
+from alerting.orders import Priority, WorkKind
 from alerting.policy import DAY_MS, HOUR_MS
 from schema.catalogue import Catalogue
 from schema.registry import Technician
@@ -34,8 +34,16 @@ _INSPECTION = {
 }
 
 
-def urgency(kind: Literal["corrective", "inspection"], alert: Alert) -> Urgency:
+# Planned work waits for a visit that suits everybody, up to the day on which it is due; what is overdue a week more.
+_OVERDUE = Urgency("P3", 7 * DAY_MS)
+
+
+def urgency(kind: WorkKind, alert: Alert) -> Urgency:
     """Priority and time to the deadline of an order for `alert`."""
+    if kind == "preventive":
+        _, due_ms, _ = alert.evidence.get("due_ms", (0, 0, 0))
+        within_ms = due_ms - alert.raised_ms
+        return Urgency("P4", within_ms) if within_ms > _OVERDUE.within_ms else _OVERDUE
     return (_CORRECTIVE if kind == "corrective" else _INSPECTION)[alert.severity]
 
 
@@ -57,6 +65,9 @@ def needs(alert: Alert, model: str, catalogue: Catalogue) -> Needs:
     entry = catalogue.get(model)
     if entry is None:
         return Needs((), "")
+    limit = entry.limits.get(alert.subsystem)
+    if limit is not None:
+        return Needs(limit.parts, limit.skill or entry.skill)
     faults = [entry.faults[code] for code in fault_codes(alert) if code in entry.faults]
     asked = {part for fault in faults for part in fault.parts}
     if not asked:

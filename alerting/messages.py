@@ -1,5 +1,7 @@
 """Rows of the outbox: who is told what, under which idempotency key."""
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from alerting.directory import Directory
@@ -42,7 +44,8 @@ def alert_message(
         "evidence": alert.evidence,
     }
     key = derived_id("outbox", alert.alert_id, kind, alert.events, alert.steps)
-    return _row(key, at_ms, audience, kind, subject, payload)
+    more = [] if kind == "alert_resolved" else _in_words(alert.evidence)
+    return _row(key, at_ms, audience, kind, subject, payload, more)
 
 
 def order_message(order: Order, directory: Directory) -> OutboxRow:
@@ -89,6 +92,20 @@ def flag_message(
     payload = {"flag_id": flag_id, "level": level, "decline_pct": decline_pct, "evidence": evidence}
     key = derived_id("outbox", flag_id, "flag_raised", level)
     return _row(key, at_ms, audience, "flag_raised", subject, payload, advice)
+
+
+def _in_words(evidence: Mapping[str, Any]) -> list[Text]:
+    """What of the evidence people need at first sight: how usage fell, since when (UTC day), by how much."""
+    if "shape" not in evidence:
+        return []
+    return [
+        text(
+            f"usage_shape.{evidence['shape']}",
+            since=datetime.fromtimestamp(evidence["window"][0] / 1000, UTC).date().isoformat(),
+            fall=f"{evidence['fall_pct']:.0f}",
+            certainty=f"{100 * evidence['shape_certainty']:.0f}",
+        )
+    ]
 
 
 def _row(

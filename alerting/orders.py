@@ -10,6 +10,7 @@ from schema.ids import derived_id
 from schema.rows import WorkOrderEventRow, WorkOrderRow
 
 OrderState = Literal["open", "assigned", "in_progress", "done"]
+WorkKind = Literal["corrective", "inspection", "preventive"]
 Priority = Literal["P1", "P2", "P3", "P4"]
 
 
@@ -21,7 +22,7 @@ class Order(msgspec.Struct, frozen=True):
     device_id: str
     site_id: str
     customer_id: str
-    kind: Literal["corrective", "inspection"]
+    kind: WorkKind
     subsystem: str
     priority: Priority
     opened_ms: int

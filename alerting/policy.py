@@ -16,7 +16,7 @@ SITE_GRACE_MS = HOUR_MS
 """After a site has come back, each of its devices has this long to send its first message: twice the usual interval."""
 _MOST_STRETCH = 3
 
-OrderKind = Literal["", "corrective", "inspection"]
+OrderKind = Literal["", "corrective", "inspection", "preventive"]
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -72,6 +72,18 @@ POLICIES: dict[str, Policy] = {
     "failure_risk": Policy(
         keep_ms=DAY_MS, flap_ms=DAY_MS, quiet_ms=4 * DAY_MS, hidden_by="failure", order="inspection"
     ),
+    # A new or bursting code is a hint for people who look at the device anyway: it opens no work by itself.
+    "fault_pattern": Policy(maintenance="mute", flap_ms=3 * DAY_MS, quiet_ms=7 * DAY_MS, hidden_by="failure"),
+    # A sensor that shows something new, or another level, is a hint too. It is over when it looks as usual for a day,
+    # or when the detector takes the level for the usual one.
+    "sensor_anomaly": Policy(
+        keep_ms=DAY_MS, maintenance="mute", flap_ms=3 * DAY_MS, quiet_ms=7 * DAY_MS, hidden_by="failure"
+    ),
+    "level_shift": Policy(maintenance="mute", flap_ms=3 * DAY_MS, quiet_ms=7 * DAY_MS, hidden_by="failure"),
+    # Planned work: it is known weeks ahead and changes slowly. After the work was done the counter begins anew.
+    "due": Policy(keep_ms=2 * DAY_MS, flap_ms=7 * DAY_MS, quiet_ms=7 * DAY_MS, maintenance="mute", order="preventive"),
+    # A warranty or a contract that ends is told to people once.
+    "expiring": Policy(quiet_ms=None, maintenance="mute"),
 }
 
 CAUTIOUS = Policy(for_ms=HOUR_MS, keep_ms=DAY_MS, flap_ms=DAY_MS, quiet_ms=7 * DAY_MS)

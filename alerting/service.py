@@ -50,7 +50,7 @@ class ServiceRecord:
     def __init__(self) -> None:
         self._open: dict[str, Order] = {}
         self._predicted: set[str] = set()
-        """Open orders that began as inspections: they say nothing about how long a repair takes."""
+        """Open orders that did not begin as repairs: they say nothing about how long a repair takes."""
         self._opened: deque[tuple[int, str, str, str]] = deque(maxlen=_KEPT)
         """(time, order, device, subsystem)"""
         self._repairs: deque[tuple[int, int]] = deque(maxlen=_KEPT)
@@ -61,7 +61,7 @@ class ServiceRecord:
         known = self._open.get(order.work_order_id)
         if order.kind == "corrective" and (known is None or known.kind != "corrective") and order.state != "done":
             self._opened.append((order.opened_ms, order.work_order_id, order.device_id, order.subsystem))
-        if known is None and order.kind == "inspection":
+        if known is None and order.kind != "corrective":
             self._predicted.add(order.work_order_id)
         if order.state != "done":
             self._open[order.work_order_id] = order

@@ -1,14 +1,12 @@
 """The work orders of a partition: at most one open for each device and subsystem, numbered and dispatched at ticks."""
 
-from typing import Literal
-
 from msgspec.structs import replace
 
 from alerting.directory import Directory
 from alerting.dispatch import Needs, needs, suggest, urgency
 from alerting.lifecycle import Alert
 from alerting.messages import order_message
-from alerting.orders import Assigned, Done, Order, Started, advance, order_event_row, order_row
+from alerting.orders import Assigned, Done, Order, Started, WorkKind, advance, order_event_row, order_row
 from alerting.policy import policy_of
 from schema.catalogue import Catalogue
 from schema.ids import derived_id
@@ -90,11 +88,12 @@ class OrderBook:
         kind = _kind(alert)
         priority, within_ms = urgency(kind, alert)
         more_urgent = priority < order.priority
-        failed = order.kind == "inspection" and kind == "corrective"
+        failed = order.kind != "corrective" and kind == "corrective"
+        foreseen = order.kind == "preventive" and kind == "inspection"
         after = replace(
             order,
             alert_ids=(*order.alert_ids, alert.alert_id) if len(order.alert_ids) < _MOST_ALERTS else order.alert_ids,
-            kind="corrective" if failed else order.kind,
+            kind=kind if failed or foreseen else order.kind,
             priority=min(priority, order.priority),
             due_ms=min(order.due_ms, now_ms + within_ms),
             part_ids=(*order.part_ids, *(part for part in wanted.part_ids if part not in order.part_ids)),
@@ -125,5 +124,5 @@ class OrderBook:
         return device.model if device is not None else ""
 
 
-def _kind(alert: Alert) -> Literal["corrective", "inspection"]:
-    return "inspection" if policy_of(alert.detector, alert.device_id).order == "inspection" else "corrective"
+def _kind(alert: Alert) -> WorkKind:
+    return policy_of(alert.detector, alert.device_id).order or "corrective"

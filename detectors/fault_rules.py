@@ -7,13 +7,18 @@ from typing import Any, Literal
 import msgspec
 from river import base
 
+from detectors.alert_threshold import SCALES, surprise
 from schema.findings import SEVERITIES, Finding, Severity
+from schema.interned import same
 
 VERSION = "fault_rule/1"
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 
 Rule = Literal["immediate", "repeat", "burst", "cleared"]
+
+THRESHOLD = SCALES["fault_rule"].start
+"""Log odds of surprise at which repeats and bursts count before the budget knows better."""
 
 
 class RuleJudgement(msgspec.Struct, frozen=True):
@@ -29,7 +34,7 @@ class RuleJudgement(msgspec.Struct, frozen=True):
     """Faults of the last 24 h before the judgement, by code."""
 
 
-class _Subsystem(msgspec.Struct):
+class _Subsystem(msgspec.Struct, gc=False):
     recent: list[tuple[int, str]]
     """(time, code) of warnings and worse, oldest first, of the last 24 h."""
     usual: float
@@ -41,6 +46,7 @@ class _Subsystem(msgspec.Struct):
     severity: Severity = "warning"
     rule: Rule = "cleared"
     stopped: bool = False
+    odds: float = -40.0
 
 
 class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
@@ -50,8 +56,8 @@ class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
     * repeat: the same warning REPEAT times within 24 h, or more often where that is usual.
     * burst: BURST warnings of one subsystem within 24 h, or more where that is usual.
 
-    More where that is usual: with a usual rate of r a day the least number n is asked for with
-    r x P(Poisson(r) >= n - 1) <= BUDGET, the false bursts a day that people accept. `info` says nothing.
+    More where that is usual: with a usual rate of r a day, n faults come by chance r x P(Poisson(r) >= n - 1) times a
+    day, and only counts rarer than the alert budget's threshold are reported. `info` says nothing.
 
     A rule holds until nothing but `info` has come for QUIET_MS; a fault that stops the device holds until the device
     was `restored` (booted after its repair), however quiet it is.
@@ -70,8 +76,6 @@ class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
     REPEAT = 4
     BURST = 5
     QUIET_MS = DAY_MS
-    BUDGET = 1 / 300
-    """False bursts a subsystem and day: one a device in four months with 2.5 subsystems."""
     KEPT = 64
     USUAL = 0.1
     """Warnings a day of a subsystem before anything is known."""
@@ -89,14 +93,23 @@ class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
 
     def __setstate__(self, state: list[tuple[Any, ...]]) -> None:
         self.subsystems = {
-            intern(name): _Subsystem([(at_ms, intern(code)) for at_ms, code in recent], *rest)
+            intern(name): _Subsystem([(at_ms, intern(code)) for at_ms, code in recent], *map(same, rest))
             for name, recent, *rest in state
         }
 
     def fault(
-        self, ts_ms: int, code: str, severity: Severity, subsystem: str, stops_device: bool = False
+        self,
+        ts_ms: int,
+        code: str,
+        severity: Severity,
+        subsystem: str,
+        stops_device: bool = False,
+        threshold: float = THRESHOLD,
     ) -> RuleJudgement | None:
-        """Take in a fault event; the judgement if a rule holds for its subsystem now, else None."""
+        """Take in a fault event; the judgement if a rule holds for its subsystem now, else None.
+
+        `threshold` are the log odds of surprise from which repeats and bursts count, of the alert budget.
+        """
         if severity == "info":
             return None
         state = self.subsystems.get(subsystem)
@@ -105,7 +118,7 @@ class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
         self._learn(state, ts_ms)
         state.recent.append((ts_ms, code))
         del state.recent[: -self.KEPT]
-        found = self._rule(state, code, severity)
+        found = self._rule(state, code, severity, threshold)
         if found == "cleared" and state.onset_ms < 0:
             return None
         if state.onset_ms < 0:
@@ -123,7 +136,11 @@ class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
 
     def restored(self, at_ms: int) -> list[RuleJudgement]:
         """The device booted and works again: what had stopped it is over. Judgements in the order of subsystems."""
-        return [self._clear(name, at_ms) for name in sorted(self.subsystems) if self.subsystems[name].stopped]
+        return [self._clear(name, at_ms) for name in self.stopped()]
+
+    def stopped(self) -> list[str]:
+        """Subsystems that have stopped the device, sorted."""
+        return sorted(name for name, state in self.subsystems.items() if state.stopped)
 
     def deadline_ms(self) -> int | None:
         """When `tick` would next clear something if no further fault comes; None if nothing waits."""
@@ -148,23 +165,33 @@ class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
         if state.onset_ms < 0:
             state.usual += 1 / self.MEMORY_DAYS
 
-    def _rule(self, state: _Subsystem, code: str, severity: Severity) -> Rule:
+    def candidate(self, subsystem: str) -> float:
+        """Log odds of surprise of the last warning of a subsystem; -40 if it made neither a repeat nor a burst."""
+        known = self.subsystems.get(subsystem)
+        return known.odds if known is not None else -40.0
+
+    def _rule(self, state: _Subsystem, code: str, severity: Severity, threshold: float) -> Rule:
+        state.odds = -40.0
         if severity != "warning":
             return "immediate"
-        least = self._unusual(state.usual)
-        if sum(other == code for _, other in state.recent) >= max(self.REPEAT, least):
-            return "repeat"
-        return "burst" if len(state.recent) >= max(self.BURST, least) else "cleared"
+        same, many = sum(other == code for _, other in state.recent), len(state.recent)
+        if same < self.REPEAT and many < self.BURST:
+            return "cleared"
+        of_same = self._odds(state.usual, same) if same >= self.REPEAT else -40.0
+        of_all = self._odds(state.usual, many) if many >= self.BURST else -40.0
+        state.odds = max(of_same, of_all)
+        if state.odds < threshold:
+            return "cleared"
+        return "repeat" if of_same >= threshold else "burst"
 
-    def _unusual(self, usual: float) -> int:
-        """The least count in 24 h, this fault included, whose false alarms stay within the budget."""
+    @staticmethod
+    def _odds(usual: float, count: int) -> float:
+        """Log odds of surprise of so many warnings in 24 h, the last one included, at a usual rate a day."""
         term = below = math.exp(-usual)
-        n = 1
-        while usual * (1 - below) > self.BUDGET and n < self.KEPT:
+        for n in range(1, count - 1):
             term *= usual / n
             below += term
-            n += 1
-        return n + 1
+        return surprise(usual * max(0.0, 1 - below))
 
     def _judgement(self, subsystem: str, state: _Subsystem, at_ms: int, score: float = 1.0) -> RuleJudgement:
         codes: dict[str, int] = {}

@@ -1,7 +1,8 @@
 """Catalogues of device models: metrics, fault codes, parts and service intervals, read from TOML files.
 
-A customer adds a model by adding a file; no code changes. `load_catalogue` checks what it reads and names file and
-field of what it refuses.
+A customer adds a model by adding a file; no code changes. `budgets.toml` beside them says which alert budgets hold for
+all models (`[all.DETECTOR]`) and for single ones (`[MODEL.DETECTOR]`). `load_catalogue` checks what it reads and names
+file and field of what it refuses.
 """
 
 import math
@@ -15,6 +16,11 @@ import msgspec
 
 from schema.findings import Severity
 
+BUDGETS_FILE = "budgets.toml"
+ALL_MODELS = "all"
+"""Instead of a model in `BUDGETS_FILE`: what holds for all that it says nothing else about."""
+SERVICE = "service"
+"""What is due every `service_interval_days`, as the subsystem of alerts and orders."""
 MOST_STEPS = 2**53
 """Below that every whole number of steps is a floating-point number too."""
 
@@ -75,6 +81,33 @@ class PartEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     subsystem: str
 
 
+class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is due whenever a counter has grown by so much: a service, a part that wears, a consumable."""
+
+    metric: str
+    """The counter."""
+    every: float
+    """In the metric's unit."""
+    lead_days: int = 21
+    """How long before it is to be known: to plan a visit and order parts."""
+    text: str = ""
+    text_zh: str = ""
+    parts: tuple[str, ...] = ()
+    """What the work needs; replacing one of them counts as the work."""
+    skill: str = ""
+
+
+class Allowance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What people allow a detector for devices of a model: from it follows how sure it must be to raise an alert."""
+
+    false_alerts_per_device_month: float = 0.02
+    """At most so many alerts that turn out to be false, for each device and 30 days."""
+    cost_of_false: float = 1.0
+    """What following up a false alert costs, in any unit."""
+    cost_of_miss: float = 1.0
+    """What it costs, in the same unit, to hear nothing of what an alert would have told."""
+
+
 class DeviceModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """One catalogue file."""
 
@@ -89,6 +122,10 @@ class DeviceModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     metrics: dict[str, Metric]
     faults: dict[str, FaultCode]
     parts: dict[str, PartEntry]
+    limits: dict[str, Limit] = {}
+    """By name, the `subsystem` of alert and work order; that of `service_interval_days` is `SERVICE`."""
+    budgets: dict[str, Allowance] = {}
+    """By detector; `budgets.toml` holds what is said for all models."""
 
     @cached_property
     def usage_metric(self) -> str:
@@ -134,10 +171,38 @@ def load_catalogue(*extra: Path) -> dict[str, DeviceModel]:
         if not folder.is_dir():
             raise CatalogueError(f"{folder}: no folder with catalogue files")
         sources += [(str(path), path.read_text("utf-8")) for path in sorted(folder.glob("*.toml"))]
+    budgets: dict[str, dict[str, Allowance]] = {}
     for name, text in sources:
-        model = parse_model(name, text)
-        models[model.model] = model
-    return models
+        if Path(name).name == BUDGETS_FILE:
+            for model_name, said in parse_budgets(name, text).items():
+                budgets.setdefault(model_name, {}).update(said)
+        else:
+            model = parse_model(name, text)
+            models[model.model] = model
+    unknown = budgets.keys() - models.keys() - {ALL_MODELS}
+    if unknown:
+        raise CatalogueError(f"{BUDGETS_FILE}: unknown models {sorted(unknown)}")
+    for_all = budgets.get(ALL_MODELS, {})
+    return {
+        name: msgspec.structs.replace(model, budgets=for_all | budgets.get(name, {}) | model.budgets)
+        for name, model in models.items()
+    }
+
+
+def parse_budgets(name: str, text: str) -> dict[str, dict[str, Allowance]]:
+    """Parse and check a file of alert budgets, by model and detector; `name` is what errors call it.
+
+    Raises:
+        CatalogueError: see the class.
+    """
+    try:
+        budgets = msgspec.toml.decode(text, type=dict[str, dict[str, Allowance]])
+    except msgspec.MsgspecError as error:
+        raise CatalogueError(f"{name}: {error}") from error
+    problems = [each for model, said in budgets.items() for each in _of_budgets(model, said)]
+    if problems:
+        raise CatalogueError(f"{name}: " + "; ".join(problems))
+    return budgets
 
 
 def parse_model(name: str, text: str) -> DeviceModel:
@@ -154,6 +219,13 @@ def parse_model(name: str, text: str) -> DeviceModel:
     if problems:
         raise CatalogueError(f"{name}: " + "; ".join(problems))
     return model
+
+
+def _of_budgets(place: str, budgets: Mapping[str, Allowance]) -> Iterable[str]:
+    for detector, allowance in budgets.items():
+        for field, value in msgspec.structs.asdict(allowance).items():
+            if not 0 < value < math.inf:
+                yield f"{place}.{detector}.{field}: must be above 0"
 
 
 def _problems(model: DeviceModel) -> Iterable[str]:
@@ -174,3 +246,15 @@ def _problems(model: DeviceModel) -> Iterable[str]:
         missing = [part for part in fault.parts if part not in model.parts]
         if missing:
             yield f"faults.{code}: unknown parts {missing}"
+    for name, limit in model.limits.items():
+        counter = model.metrics.get(limit.metric)
+        missing = [part for part in limit.parts if part not in model.parts]
+        if counter is None or counter.kind != "counter":
+            yield f"limits.{name}.metric: {limit.metric!r} is no counter of the model"
+        if not (0 < limit.every < math.inf and limit.lead_days > 0):
+            yield f"limits.{name}: every and lead_days must be above 0"
+        if missing:
+            yield f"limits.{name}: unknown parts {missing}"
+        if name in {SERVICE, *(fault.subsystem for fault in model.faults.values())}:
+            yield f"limits.{name}: the name is that of a subsystem"
+    yield from _of_budgets("budgets", model.budgets)

@@ -17,7 +17,8 @@ class Finding(msgspec.Struct, frozen=True):
     """
 
     detector: str
-    """`usage_drop`, `failure_risk`, `silence` or `fault_rule`; `flood` or `broker_drops` of what bridges notice."""
+    """`usage_drop`, `failure_risk`, `silence`, `fault_rule`, `fault_pattern`, `sensor_anomaly`, `level_shift`, `due` or
+    `expiring`; `flood` or `broker_drops` of what bridges notice."""
     device_id: str
     """The device; for `site_offline` the empty string, for `broker_drops` so are site and customer."""
     site_id: str

@@ -46,6 +46,10 @@ class Device(_Entry, frozen=True, kw_only=True, tag="device"):
     udi_di: str = ""
     udi_pi: str = ""
     firmware: str = ""
+    calibration_due_ms: int = 0
+    """0 where nothing is known, as below."""
+    warranty_until_ms: int = 0
+    contract_until_ms: int = 0
 
 
 class Technician(_Entry, frozen=True, kw_only=True, tag="technician"):

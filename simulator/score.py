@@ -12,6 +12,7 @@ from simulator.judge import (
     SilenceCount,
     UsageDrops,
     is_false_fault_alert,
+    is_false_sensor_alert,
     judge_announcements,
     judge_churn,
     judge_silence,
@@ -53,7 +54,10 @@ def score(connection: psycopg.Connection, truth: Truth) -> Summary:
     failures, announcements = judge_announcements(_by(alerts, "failure_risk"), truth)
     usage_drops = judge_usage_drops(_by(alerts, "usage_drop"), truth)
     silence = judge_silence([*_by(alerts, "silence"), *_by(alerts, "site_offline")], truth)
-    false_faults = sum(is_false_fault_alert(alert, truth) for alert in _by(alerts, "fault_rule"))
+    of_codes = [*_by(alerts, "fault_rule"), *_by(alerts, "fault_pattern")]
+    false_faults = sum(is_false_fault_alert(alert, truth) for alert in of_codes)
+    of_sensors = [*_by(alerts, "sensor_anomaly"), *_by(alerts, "level_shift")]
+    false_faults += sum(is_false_sensor_alert(alert, truth) for alert in of_sensors)
     run = truth.run
     false_alerts = announcements.n - announcements.true + usage_drops.wrong + silence.false + false_faults
     months = run.devices * (totals[-1].until_ms - run.start_ms) / _DAY_MS / _MONTH_DAYS

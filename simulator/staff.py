@@ -1,7 +1,8 @@
 """Simulated staff: once a virtual day they acknowledge what fires and close orders with what really was the matter.
 
 They know the truth only up to now. An order is closed when the failure that it was about has been repaired; if nothing
-has failed a week after it was opened, nothing was found, for signs that came to nothing leave nothing behind.
+has failed a week after it was opened, nothing was found, for signs that came to nothing leave nothing behind. Planned
+work is done within days.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ WAIT_MS = 7 * DAY_MS
 """How long an order stays open while nothing fails; the horizon of predictions."""
 BEFORE_MS = 2 * DAY_MS
 """An order may be opened this long after the failure that it is about: a repair takes up to two days."""
+PLANNED_MS = 5 * DAY_MS
+"""How long after it was opened planned work is done."""
 _NAMESPACE = UUID("0c2a4e0e-3d5f-5b8a-9d5e-5f1c7c0f51af")
 
 
@@ -45,6 +48,7 @@ class OpenOrder:
     opened_ms: int
     technician_id: str
     suggested_technician_id: str
+    kind: str = ""
 
 
 class Workplace(Protocol):
@@ -105,6 +109,16 @@ def decide(orders: Sequence[OpenOrder], alerts: Sequence[OpenAlert], truth: Trut
 
 def _close(order: OpenOrder, failures: list[Failure], now_ms: int, command_id: str) -> CloseWorkOrder | None:
     """How the order is to be closed, None to keep it open."""
+    if order.kind == "preventive":
+        if now_ms - order.opened_ms < PLANNED_MS:
+            return None
+        return CloseWorkOrder(
+            command_id=command_id,
+            actor=ACTOR,
+            comment="maintained",
+            work_order_id=order.work_order_id,
+            outcome="confirmed",
+        )
     about = [
         failure
         for failure in failures
@@ -148,5 +162,5 @@ def open_orders(connection: psycopg.Connection) -> list[OpenOrder]:
     with connection.cursor(row_factory=class_row(OpenOrder)) as cursor:
         return cursor.execute(
             "SELECT work_order_id::text, device_id, subsystem, round(extract(epoch FROM opened_at) * 1000)::bigint"
-            " AS opened_ms, technician_id, suggested_technician_id FROM work_orders WHERE state <> 'done'"
+            " AS opened_ms, technician_id, suggested_technician_id, kind FROM work_orders WHERE state <> 'done'"
         ).fetchall()

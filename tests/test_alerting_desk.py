@@ -2,6 +2,7 @@
 
 import pickle
 
+import pytest
 from alerting_help import (
     DAY,
     DEVICES,
@@ -24,6 +25,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerting.desk import Desk
+from detectors import usage_drop
+from detectors.usage_drop import Shape, UsageJudgement
 from schema.commands import AcknowledgeAlert, CloseAlert, Silence
 from schema.findings import Finding
 from schema.rows import AlertRow, AuditRow, OutboxRow, Row, SilenceRow, WorkOrderRow
@@ -120,6 +123,24 @@ def test_a_silence_mutes_what_fires_and_tells_it_when_it_is_over() -> None:
     assert (told(rows), last_alert(rows).suppressed_by) == ([], "silence by ann")
     assert told(desk.tick(12 * HOUR - 1)) == []
     assert told(desk.tick(12 * HOUR)) == ["alert_fired"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "en", "zh"),
+    [
+        ("stop", "a stop: hardly used since 1970-02-10, down by 47 % (kind certain to 83 %)", "停用：自 1970-02-10 起"),
+        ("step", "a sudden fall: less used since 1970-02-10, down by 47 %", "骤降：自 1970-02-10 起"),
+        ("ramp", "a slow decline: less and less used since 1970-02-10, down by 47 % so far", "下降 47 %"),
+    ],
+)
+def test_people_read_how_usage_fell_since_when_and_by_how_much(shape: Shape, en: str, zh: str) -> None:
+    judged = UsageJudgement(100.0, 60.0, 0.9, 40.0, 40 * DAY, shape, 0.834, 47.2)
+    found = usage_drop.finding(judged, 45 * DAY, device_id="ct-1", site_id="h/1", customer_id="h")
+    rows = hospital().observe(found, 45 * DAY)
+    (message,) = (row for row in rows if isinstance(row, OutboxRow))
+    _, english, _, chinese = message.body.splitlines()
+    assert english.startswith(en)
+    assert zh in chinese
 
 
 def test_a_critical_alert_escalates_then_reminds_less_and_less_and_stops() -> None:

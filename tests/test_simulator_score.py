@@ -113,4 +113,4 @@ def test_staff_read_open_alerts_and_orders(filled: psycopg.Connection) -> None:
     (alert,) = open_alerts(filled)
     (order,) = open_orders(filled)
     assert alert == OpenAlert(alert.alert_id, "", "site-1", "site_offline", "")
-    assert order == OpenOrder(order.work_order_id, "mri-7", "rf", 1_768_521_600_123, "", "tech-1")
+    assert order == OpenOrder(order.work_order_id, "mri-7", "rf", 1_768_521_600_123, "", "tech-1", "inspection")

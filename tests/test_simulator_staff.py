@@ -1,6 +1,7 @@
 """What simulated staff do: they know the truth, but only up to now."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,12 @@ def test_a_repaired_failure_closes_its_order_with_the_part() -> None:
 
 def test_an_order_opened_by_the_failure_itself_is_closed_the_same_way() -> None:
     assert [close.outcome for close in closes([order(opened=10.01)], 12)] == ["part_replaced"]
+
+
+def test_planned_work_is_done_within_days_whatever_fails_meanwhile() -> None:
+    planned = replace(order("ct-2", "service", opened=3), kind="preventive")
+    assert closes([planned], 7.9) == []
+    assert [close.outcome for close in closes([planned], 8.1)] == ["confirmed"]
 
 
 def test_an_order_for_the_whole_device_is_about_any_of_its_failures() -> None:
