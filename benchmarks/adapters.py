@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from detectors.failure_risk import FailureRisk
+from detectors.change_point import ChangePoint
+from detectors.failure_risk import DAY_MS, FailureRisk
+from detectors.risk_learned import LearnedRisk
+from detectors.sensor_anomaly import SensorAnomaly
 from detectors.subsystem_health import SubsystemHealth
 from detectors.usage_drop import HOUR_MS, UsageDrop
 
@@ -23,62 +26,71 @@ def usage_drop() -> _UsageDrop:
     return _UsageDrop()
 
 
-_OF_CODES = ("codes_6h", "codes_1d", "codes_3d")
-_OF_GAUGES = ("level_z", "level_z_3d")
-
-
-class _Device:
-    def __init__(self) -> None:
-        self.whole = SubsystemHealth()
-        self.parts: dict[str, SubsystemHealth] = {}
-        self.info: dict[str, float] = {}
-        self.seen_ms = -1
-        self.changed_ms: dict[str, int] = {}
-
-
 class _FailureRisk:
-    """A machine counts as one subsystem; codes and gauges have none here, so each has a health of its own besides."""
+    """A machine counts as one subsystem; who is alone learns at once."""
 
     def __init__(self, horizon: float) -> None:
-        self.risk = FailureRisk()
+        self.risk, self.learned = FailureRisk(), LearnedRisk()
         self.risk.NEAREST_MS = 0
         self.risk.HORIZON_MS = round(horizon * HOUR_MS)
-        self.devices: dict[str, _Device] = defaultdict(_Device)
+        self.health: dict[str, SubsystemHealth] = defaultdict(SubsystemHealth)
+        self.info: dict[str, dict[str, float]] = {}
+        self.seen_ms: dict[str, int] = {}
+        self.day = 0
 
     def learn(self, event: Mapping[str, Any]) -> None:
-        at_ms, data = round(event["t"] * HOUR_MS), event["data"]
-        device = self.devices[event["device"]]
-        if device.seen_ms < 0:
-            device.seen_ms = at_ms
+        at_ms, data, device_id = round(event["t"] * HOUR_MS), event["data"], event["device"]
+        self.seen_ms.setdefault(device_id, at_ms)
+        health = self.health[device_id]
         match event["kind"]:
             case "info":
-                device.info = {f"model={data['model']}": 1.0, "years": data["age"] / 10}
+                self.info[device_id] = {f"model {data['model']}": 1.0, "years": data["age"]}
             case "fault":
-                device.whole.fault(at_ms, "warning")
-                device.parts.setdefault(data["code"], SubsystemHealth()).fault(at_ms, "warning")
+                health.fault(at_ms, "warning", data["code"])
             case "telemetry":
                 for name, value in data.items():
-                    device.whole.window(at_ms, name, value, 1)
-                    device.parts.setdefault(name, SubsystemHealth()).window(at_ms, name, value, 1)
+                    health.window(at_ms, name, value, 1)
             case "maint":
-                device.changed_ms[data["what"]] = at_ms
+                health.happened(at_ms, "part", data["what"])
             case "failure":
-                device.changed_ms[data["what"]] = at_ms
-                self.risk.failed(event["device"], "", at_ms)
+                self.risk.failed(device_id, "", at_ms)
 
     def predict(self, t: float, device_id: str) -> float:
         at_ms = round(t * HOUR_MS)
-        self.risk.mature(at_ms)
-        device = self.devices[device_id]
-        changed_ms = max(device.changed_ms.values(), default=device.seen_ms)
-        features = device.whole.features(at_ms, at_ms - device.seen_ms, at_ms - changed_ms) | device.info
-        for part, health in device.parts.items():
-            own = health.features(at_ms, 0, 0)
-            features |= {f"{name}:{part}": own[name] for name in (_OF_GAUGES if health.gauges else _OF_CODES)}
-        for what, since_ms in device.changed_ms.items():
-            features[f"worn:{what}"] = min(2.0, (at_ms - since_ms) / (60 * 24 * HOUR_MS))
-        return self.risk.judge(at_ms, device_id, "", features).probability
+        self.learned.learn(self.risk.mature(at_ms))
+        if at_ms // DAY_MS > self.day:
+            self.day = at_ms // DAY_MS
+            self.learned.refit()
+        health = self.health[device_id]
+        features = health.features(at_ms, at_ms - self.seen_ms[device_id], 0)
+        signs = features | health.trends(at_ms) | self.info.get(device_id, {})
+        return self.risk.judge(self.learned, at_ms, device_id, "", signs, health.ages_h(at_ms)).probability
 
 
 def failure_risk(horizon: float) -> _FailureRisk:
     return _FailureRisk(horizon)
+
+
+class _Anomaly:
+    def __init__(self) -> None:
+        self.detector = SensorAnomaly()
+
+    def update(self, timestamp: datetime, value: float) -> float:
+        return self.detector.update(round(timestamp.replace(tzinfo=UTC).timestamp() * 1000), value)
+
+
+def anomaly() -> _Anomaly:
+    return _Anomaly()
+
+
+class _ChangePoint:
+    def __init__(self) -> None:
+        self.detector = ChangePoint()
+
+    def update(self, _t: int, values: list[float | None]) -> int | None:
+        self.detector.update(values)
+        return self.detector.change
+
+
+def change_point() -> _ChangePoint:
+    return _ChangePoint()

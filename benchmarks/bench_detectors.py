@@ -5,25 +5,36 @@ gives it: a message each 100 s, one closed window a gauge, one of usage, a judge
 finding that comes of it, and its share of ticks and of the day's summary. Ticks come each second, as in real time.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import count
 from time import process_time
 
+import numpy as np
+
 from alerting.usage import DeviceDay
 from benchmarks.population import DEVICES, START_MS, SUBSYSTEMS, WEEKS, template
 from benchmarks.report import report
-from detectors import failure_risk, fault_rules, usage_drop
+from detectors import due, failure_risk, fault_rules, usage_drop
+from detectors.risk_learned import LearnedRisk
+from schema.catalogue import Limit
+from schema.messages import Fault
 from schema.record import Tick
+from streams import dues, patterns, sensors
+from streams.budgets import budget_of
 from streams.device import DeviceState
-from streams.panes import DAY_MS, HOUR_MS
+from streams.panes import DAY_MS, HOUR_MS, PANE_DTYPE
 from streams.partition import Partition
+from streams.ticks import EXPLAINED_FROM
 
 REPEATS = 5
 HOURS = 24
 MESSAGES_AN_HOUR = 36
 FAULTS_AN_HOUR = 0.015
 """Of a device in the simulated fleet."""
+PARTITION = 6_000
+"""Devices of a partition of a large fleet: they share its ticks, and what it fits anew."""
 
 
 class Day:
@@ -33,6 +44,9 @@ class Day:
         self.partition = deepcopy(grown)
         self.now_ms = START_MS + WEEKS * 7 * DAY_MS
         self.devices: list[DeviceState] = list(self.partition.devices.values())
+        self.learned = self.partition.shared.fleet.of(LearnedRisk, "")
+        self.trees = self.learned.experts["analyser"].trees
+        self.trees.GROWTH = math.inf  # no tick fits them: `refit` measures it apart
         self.numbers = count()
 
     def silence(self, end_ms: int) -> None:
@@ -61,21 +75,32 @@ class Day:
             for i in range(9):
                 device.health[SUBSYSTEMS[i % 3]].window(end_ms, f"gauge_{i}", 20 + next(self.numbers) % 7 / 10, 36)
 
+    def sensors(self, end_ms: int) -> None:
+        """The same windows, watched for surprises and shifted levels."""
+        panes = np.zeros(10, PANE_DTYPE)
+        panes["count"] = 36
+        for device in self.devices:
+            panes["sum"] = [36 * (2000 + next(self.numbers) % 70) for _ in panes]
+            by_slot = {slot: panes[slot] for slot in range(1, 10)}
+            sensors.hour_closed(self.partition, device, end_ms - HOUR_MS, by_slot)
+
     def risk(self, end_ms: int) -> None:
         """Features, judgement, finding and, later, learning."""
         if end_ms % (3 * HOUR_MS):
             return
-        risk = self.partition.shared.risk
-        risk.mature(end_ms)
+        risk, learned = self.partition.shared.risk, self.learned
+        learned.learn(risk.mature(end_ms))
         for device in self.devices:
             for subsystem, health in device.health.items():
-                features = health.features(end_ms, 400 * DAY_MS, 9 * DAY_MS)
+                features = health.features(end_ms, 400 * DAY_MS, 9 * DAY_MS) | health.trends(end_ms)
                 codes = device.codes_since(subsystem, end_ms - 7 * DAY_MS)
-                judged = risk.judge(end_ms, device.entry.device_id, subsystem, features)
+                device_id, ages_h = device.entry.device_id, health.ages_h(end_ms)
+                judged = risk.judge(learned, end_ms, device_id, subsystem, features, ages_h, "analyser")
+                reasons = learned.reasons("analyser", judged.signs) if judged.score >= EXPLAINED_FROM else {}
                 names = self.partition.names(device.entry)
                 self.partition.observe(
                     failure_risk.finding(
-                        judged, risk.threshold, features, codes, end_ms, end_ms, subsystem=subsystem, **names
+                        judged, risk.threshold, reasons, codes, end_ms, end_ms, subsystem=subsystem, **names
                     )
                 )
 
@@ -86,14 +111,50 @@ class Day:
                 continue
             subsystem = SUBSYSTEMS[next(self.numbers) % 3]
             device.health[subsystem].fault(end_ms, "warning")
-            judgement = device.rules.fault(end_ms, f"{subsystem[:1].upper()}-warning", "warning", subsystem)
+            code = f"{subsystem[:1].upper()}-warning"
+            judgement = device.rules.fault(end_ms, code, "warning", subsystem)
             if judgement is not None:
                 self.partition.observe(fault_rules.finding(judgement, **self.partition.names(device.entry)))
+            fault = Fault(end_ms, code, "warning", subsystem, "")
+            patterns.told(self.partition, device, fault, judgement is not None)
+
+    def due(self, end_ms: int) -> None:
+        """A day of two counters and a limit on each, and the dates, once a day."""
+        if end_ms % DAY_MS:
+            return
+        day = end_ms // DAY_MS - 1
+        for device in self.devices:
+            for metric in ("tests", "hours"):
+                limit = Limit(metric=metric, every=3000.0)
+                device.dues.counter(metric, day, 1.0, float(next(self.numbers) % 200))
+                judged, _ = device.dues.judge(metric, limit, day, 100.0, 2500.0)
+                if judged is not None:
+                    names = self.partition.names(device.entry)
+                    self.partition.observe(due.limit_finding(judged, metric, limit, "h", **names))
+            dues.dates(self.partition, device, end_ms)
+
+    def budget(self, end_ms: int) -> None:
+        """A candidate of each of nine gauges an hour, of each subsystem each 3 h; most are calm."""
+        budget = budget_of(self.partition, "analyser")
+        for device in self.devices:
+            device_id = device.entry.device_id
+            for i in range(12):
+                odds = 3.0 if next(self.numbers) % 500 == 0 else -6.0
+                budget.observe("usage_drop", (device_id, SUBSYSTEMS[i % 3]), end_ms, odds)
+        if end_ms % DAY_MS == 0:
+            budget.watched(len(self.devices))
+            budget.absorb([budget.contribution()])
 
     def ticks(self, end_ms: int) -> None:
         """A second each, for as many devices as a partition of a large fleet has."""
-        for second in range(36):  # of 3,600, for these devices are as much fewer than 6,000
-            self.partition.apply(Tick("bench", end_ms - 36_000 + second * 1000))
+        seconds = 3600 * DEVICES // PARTITION
+        for second in range(seconds):
+            self.partition.apply(Tick("bench", end_ms + (second - seconds) * 1000))
+
+    def refit(self, end_ms: int) -> None:
+        """The trees of failure risk, each day: at most one model's are fitted a day, whatever the number of devices."""
+        if end_ms % DAY_MS == 0:
+            self.trees.refit()
 
     def customers(self, end_ms: int) -> None:
         """The summary of a day, once."""
@@ -111,9 +172,13 @@ PARTS: dict[str, Callable[[Day, int], None]] = {
     "silence": Day.silence,
     "usage_drop": Day.usage,
     "subsystem_health": Day.health,
+    "sensors": Day.sensors,
     "failure_risk": Day.risk,
     "fault_rules": Day.rules,
+    "due": Day.due,
+    "budget": Day.budget,
     "ticks": Day.ticks,
+    "refit": Day.refit,
     "customers": Day.customers,
 }
 
@@ -128,6 +193,7 @@ def day(grown: Partition) -> dict[str, float]:
             part(fleet, end_ms)
             spent[name] += process_time() - begun
         fleet.partition.effects.clear()
+    spent["refit"] *= DEVICES / PARTITION
     return {name: 1e6 * each / (HOURS * DEVICES) for name, each in spent.items()}
 
 

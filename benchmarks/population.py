@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from alerting.timers import Timers
+from detectors.risk_learned import LearnedRisk
 from schema.catalogue import Catalogue, parse_model
 from schema.commands import CloseWorkOrder
 from schema.messages import Fault, Message, Reading
@@ -182,6 +183,8 @@ def cut(grown: Partition, devices: int) -> Iterator[list[tuple[str, bytes]]]:
     risk.pending = deque(sorted(risk.pending, key=lambda each: each.at_ms))
     while len(risk.pending) > risk.PENDING:
         risk._thin()
+    learned = whole.fleet.of(LearnedRisk, "")  # so many devices gather no more than that sample of what matures
+    learned.gathered, whole.fleet.own = learned.gathered[:: risk.every], whole.fleet.own[:: risk.every]
     grown.changed.clear()
     partition = Partition(grown.number, grown.catalogue)
     partition.shared = whole

@@ -7,7 +7,17 @@ Each returns a builder of the SDK (`Any`: the SDK's own types are not checked he
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from grafana_foundation_sdk.builders import bargauge, common, heatmap, piechart, stat, statetimeline, table, timeseries
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    heatmap,
+    piechart,
+    stat,
+    statetimeline,
+    table,
+    timeseries,
+    trend,
+)
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard as models
@@ -101,6 +111,55 @@ def series_panel(
     texts = (sql,) if isinstance(sql, str) else tuple(sql)
     queries = tuple(Query(text, "time_series", chr(ord("A") + i)) for i, text in enumerate(texts))
     return _framed(panel, title, description, queries, width, height)
+
+
+def curve_panel(
+    title: str,
+    sql: str,
+    description: str,
+    *,
+    x: str,
+    colours: Colours,
+    dashed: Sequence[str] = (),
+    unit: str = "percentunit",
+    width: int = 12,
+    height: int = 8,
+) -> Any:
+    """Values over another value; the query returns rows of numbers by ascending `x`, each other column is a curve.
+
+    Args:
+        title: what is shown.
+        sql: one query of format `table`.
+        description: how it is counted, for the panel's info mark.
+        x: the column along the axis below.
+        colours: of the curves.
+        dashed: curves that are there to compare with.
+        unit: Grafana's name of the unit of all columns.
+        width: in columns.
+        height: in rows.
+    """
+    panel = (
+        trend.Panel()
+        .x_field(x)
+        .unit(unit)
+        .decimals(0)
+        .min(0)
+        .draw_style(looks.GraphDrawStyle.LINE)
+        .line_width(2)
+        .fill_opacity(0)
+        .show_points(looks.VisibilityMode.ALWAYS)
+        .point_size(6)
+        .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .legend(_legend())
+        .tooltip(common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI).sort(looks.SortOrder.NONE))
+    )
+    for name, colour in colours.items():
+        look = [_property("color", {"mode": "fixed", "fixedColor": colour})]
+        if name in dashed:
+            look.append(_property("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}))
+            look.append(_property("custom.showPoints", "never"))
+        panel.override_by_name(name, look)
+    return _framed(panel, title, description, (Query(sql, "table"),), width, height)
 
 
 def table_panel(

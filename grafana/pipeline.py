@@ -5,7 +5,7 @@ from typing import Any
 from grafana import pipeline_sql as sql
 from grafana.board import PIPELINE_UID, Row, board
 from grafana.palette import ANY_IS_BAD_STEPS, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW
-from grafana.panels import graded, number, series_panel, sized, stat_panel, table_panel
+from grafana.panels import curve_panel, graded, number, series_panel, sized, stat_panel, table_panel
 
 BEHIND_STEPS = ((None, GREEN), (60.0, YELLOW), (600.0, ORANGE), (3_600.0, RED))
 NOTICED = {
@@ -131,8 +131,33 @@ def _engine() -> list[Any]:
             "Models",
             sql.MODELS,
             "How good the models are, judged before they learn from an outcome; mean over partitions.",
-            width=24,
             at_least="1d",
             minimum=None,
+        ),
+        curve_panel(
+            "Reliability of failure risk",
+            sql.RELIABILITY,
+            "Of judgements whose outcome became known within the range: the share that a failure followed, over the"
+            " probability that had been foretold, by bins of it. On the dashed line both are the same; above it"
+            " failures were more frequent than foretold. A short range holds few judgements of high probability.",
+            x="foretold",
+            colours={"happened": RED, "as foretold": GREY},
+            dashed=("as foretold",),
+        ),
+        table_panel(
+            "Alert budgets",
+            sql.BUDGETS,
+            "False alerts a device-month that people allow each detector and that its threshold lets expect. It raises"
+            " from a probability that the alert is true, where it says one, else from a threshold in log odds of"
+            " surprise. The correction is how many of the alerts that people judged were false, over what was claimed.",
+            {
+                "allowed": number("short", 3),
+                "expected": number("short", 3),
+                "raises from": number("percentunit"),
+                "threshold": number("short", 2),
+                "correction": number("short", 2),
+                "device months": number("short", 1),
+            },
+            width=24,
         ),
     ]

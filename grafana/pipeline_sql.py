@@ -58,5 +58,33 @@ FROM deliveries ORDER BY 1
 
 MODELS = """
 SELECT $__timeGroupAlias(at, $__interval), replace(model || ' ' || metric, '_', ' ') AS metric, avg(value) AS value
-FROM model_metrics WHERE $__timeFilter(at) GROUP BY 1, 2 ORDER BY 1, 2
+FROM model_metrics WHERE $__timeFilter(at) AND model NOT LIKE '%/%' AND metric NOT LIKE 'reliability%'
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+RELIABILITY = """
+SELECT foretold / judged AS foretold, happened / judged AS happened, foretold / judged AS "as foretold"
+FROM (
+    SELECT split_part(metric, '_', 2) AS bin,
+        sum(value) FILTER (WHERE metric LIKE '%judged') AS judged,
+        sum(value) FILTER (WHERE metric LIKE '%foretold') AS foretold,
+        sum(value) FILTER (WHERE metric LIKE '%happened') AS happened
+    FROM model_metrics
+    WHERE $__timeFilter(at) AND model = 'failure_risk' AND metric LIKE 'reliability%' GROUP BY 1
+) bins
+WHERE judged > 0 ORDER BY 1
+"""
+
+BUDGETS = f"""
+SELECT split_part(model, '/', 2) AS detector, split_part(model, '/', 3) AS "device model",
+    max(value) FILTER (WHERE metric = 'budget') AS allowed,
+    max(value) FILTER (WHERE metric = 'expected_false') AS expected,
+    max(value) FILTER (WHERE metric = 'probability') AS "raises from",
+    max(value) FILTER (WHERE metric = 'threshold') AS threshold,
+    max(value) FILTER (WHERE metric = 'correction') AS correction,
+    max(value) FILTER (WHERE metric = 'device_months') AS "device months"
+FROM model_metrics
+WHERE model LIKE 'budget/%'
+    AND at = (SELECT max(at) FROM model_metrics WHERE model LIKE 'budget/%' AND at <= {TO})
+GROUP BY 1, 2 ORDER BY 1, 2
 """

@@ -11,7 +11,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from detectors.due import Dues
+from detectors.fault_patterns import FaultPatterns
 from detectors.fault_rules import FaultRules
+from detectors.sensor_watch import SensorWatch
 from detectors.silence import Cadence
 from detectors.subsystem_health import SubsystemHealth
 from detectors.usage_drop import UsageDrop
@@ -92,6 +95,10 @@ class DeviceState:
     serviced_ms: int = 0
     codes: list[tuple[int, str, str]] = field(default_factory=list)
     """The `CODES_KEPT` newest faults: (time, subsystem, code)."""
+    patterns: FaultPatterns = field(default_factory=FaultPatterns)
+    dues: Dues = field(default_factory=Dues)
+    sensors: dict[str, SensorWatch] = field(default_factory=dict)
+    """By subsystem, as its gauges are first heard of."""
     usage_days: "array[float]" = field(default_factory=lambda: array("d"))
     """Three numbers for each of the last days: UTC day since the epoch; usage observed and expected over its judged
     hours, in the unit of the usage metric."""
@@ -132,6 +139,9 @@ class DeviceState:
             self.down,
             self.serviced_ms,
             self.codes,
+            self.patterns,
+            self.dues,
+            self.sensors,
             self.usage_days.tobytes(),
         )
 
@@ -153,9 +163,13 @@ class DeviceState:
             self.down,
             self.serviced_ms,
             codes,
+            self.patterns,
+            self.dues,
+            self.sensors,
             days,
         ) = state
         self.metrics = _metrics(metrics)
+        self.sensors = {intern(subsystem): each for subsystem, each in self.sensors.items()}
         self.panes = np.frombuffer(panes, PANE_DTYPE).reshape(-1, len(RESOLUTIONS_MS)).copy()
         self.last = np.frombuffer(last, LAST_DTYPE).copy()
         self.health = {intern(subsystem): each for subsystem, each in health.items()}

@@ -11,9 +11,10 @@ from schema.commands import Command
 from schema.notices import Notice
 from schema.record import Record, TelemetryRecord, Tick
 from schema.registry import Calendar, Customer, Device, Part, RegistryEntry, Site, Technician
-from streams import ahead, registry_rows
+from streams import ahead, budgets, registry_rows
 from streams.canonical import canonical
 from streams.device import DeviceState
+from streams.fleet import Given
 from streams.notices import handle_notice
 from streams.state import PartitionState
 from streams.telemetry import handle_telemetry
@@ -26,13 +27,13 @@ HELD_READINGS = 2_000_000
 class Partition(PartitionState):
     """State of one partition; `apply` takes the records in order and gathers what follows in `effects`."""
 
-    def apply(self, record: Record) -> None:
-        """Apply one record."""
+    def apply(self, record: Record, given: Given | None = None) -> None:
+        """Apply one record; `given` is what other partitions have contributed, with a tick that takes it in."""
         if isinstance(record, TelemetryRecord):
             for each in ahead.due(self) if ahead.waits(self, record) else [record]:
                 self._take(each)
         elif isinstance(record, Tick):
-            handle_tick(self, record)
+            handle_tick(self, record, given)
             for each in ahead.due(self):
                 self._take(each)
         else:
@@ -77,6 +78,7 @@ class Partition(PartitionState):
         self.shared.quiet.set((device_id,), None)
         self.shared.waiting.discard(device_id)
         self.shared.heard.discard(device_id)
+        budgets.left(self, device_id)
 
     def _left(self, entry: Device) -> None:
         """A device belongs to a customer of another partition now; what had been raised about it here is over."""

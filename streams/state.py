@@ -3,8 +3,12 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
+
 from alerting.desk import Desk
 from alerting.timers import Timers
+from detectors.announcement import FleetAnnouncements
 from detectors.failure_risk import FailureRisk
 from schema.catalogue import Catalogue
 from schema.findings import Finding
@@ -12,6 +16,7 @@ from schema.record import TelemetryRecord
 from schema.registry import Calendar, Customer, Device, Part, Site, Technician
 from streams.device import DeviceState
 from streams.effects import Effects
+from streams.fleet import Fleet
 from streams.layout import Layout
 from streams.places import Places
 
@@ -27,6 +32,7 @@ class RiskDue:
     device_id: str
     subsystem: str
     features: dict[str, float] = field(compare=False)
+    ages_h: dict[str, float] = field(compare=False)
     codes: dict[str, int] = field(compare=False)
 
 
@@ -36,6 +42,8 @@ class Shared:
 
     desk: Desk
     risk: FailureRisk
+    fleet: Fleet = field(default_factory=Fleet)
+    """Models that all partitions share."""
     customers: dict[str, Customer] = field(default_factory=dict)
     sites: dict[str, Site] = field(default_factory=dict)
     technicians: dict[str, Technician] = field(default_factory=dict)
@@ -68,6 +76,11 @@ class Shared:
     """Records of bridges that are ahead of the partition's time (see `streams.ahead`)."""
     floods: dict[str, frozenset[str]] = field(default_factory=dict)
     """Devices that send more than their quota, and the bridges that say so."""
+    foretold: dict[str, list[int]] = field(default_factory=dict)
+    """Of limits that were reached, by model: how many, hundredths of days of error, how many within the deciles."""
+    ways: dict[str, tuple[npt.NDArray[np.float64], int]] = field(default_factory=dict)
+    """By customer: how the use of its devices differs from their models', summed up, and of how many (see
+    `streams.habits`)."""
     told: dict[str, int] = field(default_factory=dict)
     """Where `counts` stood when they were last written down."""
 
@@ -79,6 +92,7 @@ class PartitionState:
         self.number = number
         self.catalogue = catalogue
         self.shared = Shared(Desk(number, catalogue), FailureRisk())
+        self.shared.risk.announcements = self.shared.fleet.of(FleetAnnouncements, "")
         self.devices: dict[str, DeviceState] = {}
         self.changed: set[str] = set()
         """Devices whose state differs from the newest snapshot."""

@@ -6,6 +6,8 @@ from detectors import fault_rules, usage_drop
 from schema.catalogue import DeviceModel
 from schema.messages import MESSAGE_KINDS, Fault
 from schema.record import TelemetryRecord
+from streams import dues, habits, patterns, sensors
+from streams.budgets import budget_of, within_budget
 from streams.device import DeviceMessage, DeviceState
 from streams.effects import Integers, RawReadings
 from streams.layout import ModelSlots
@@ -18,8 +20,8 @@ WEEK_MS = 7 * DAY_MS
 RISK_EVERY_MS = 3 * HOUR_MS
 EXPOSURE = (0.5, 1.5)
 """An hour's counter increase is judged when it spans about an hour; after a gap it spans more."""
-_HOUR = 1
-"""Index of the hourly panes among the resolutions."""
+_HOUR, _DAY = 1, 2
+"""Indices of hourly and daily panes among the resolutions."""
 
 
 def handle_telemetry(state: PartitionState, record: TelemetryRecord) -> None:
@@ -67,7 +69,7 @@ def _arrived(state: PartitionState, device: DeviceState, message: DeviceMessage)
     state.changed.add(device_id)
     if device.cadence is not None and message.kind == "telemetry":
         first = device.cadence.last_ms < 0
-        device.cadence.heard(message.receive_ms)
+        device.cadence.heard(message.receive_ms, device.entry.site_id in state.shared.sites_offline)
         if first:
             state.watch_silence(device)
         if device.silent:
@@ -99,10 +101,12 @@ def _booted(state: PartitionState, device: DeviceState, at_ms: int) -> None:
     if not device.booted(at_ms):
         return
     state.effects.put(state.shared.desk.repaired(device.entry.device_id, at_ms))
+    patterns.restored(device)
     for judgement in device.rules.restored(at_ms):
         state.observe(fault_rules.finding(judgement, **state.names(device.entry)))
     for health in device.health.values():
         health.restored(at_ms)
+    sensors.restored(device)
 
 
 def _fold(state: PartitionState, device: DeviceState, message: DeviceMessage) -> None:
@@ -146,6 +150,10 @@ def _closed(state: PartitionState, device: DeviceState, model: ModelSlots, first
     if late.any():
         state.count("late_reading", int((late & (rows["resolution"] == 0)).sum()))
         state.count("revision", int(late.sum()))
+    daily = rows[(rows["resolution"] == _DAY) & ~late]
+    if len(daily):
+        device.patterns.watched(len(set(daily["start_ms"].tolist())))
+        dues.day_closed(state, device, model, daily)
     hourly = rows[(rows["resolution"] == _HOUR) & ~late]
     if not len(hourly):
         return
@@ -162,6 +170,7 @@ def _closed(state: PartitionState, device: DeviceState, model: ModelSlots, first
                 if pane is not None and subsystem in device.health:
                     count = int(pane["count"])
                     device.health[subsystem].window(end_ms, metric, int(pane["sum"]) / count / steps, count)
+            sensors.hour_closed(state, device, start_ms, panes)
             if end_ms % RISK_EVERY_MS == 0:
                 _queue_risk(state, device, end_ms)
         if usage_slot in panes:
@@ -179,20 +188,24 @@ def _judge_usage(state: PartitionState, device: DeviceState, catalogue: DeviceMo
     end_ms = start_ms + HOUR_MS
     metric = catalogue.metrics[catalogue.usage_metric]
     observed = metric.value(int(pane["increase"]))
+    habits.begin(state, device)
     expected = device.usage.expected(end_ms) * min(exposure, 1.0)
     new_day = device.usage.day != (end_ms - 1) // DAY_MS
     judgement = device.usage.update(end_ms, observed, min(exposure, 1.0))
     device.judged_hour(end_ms, observed, expected)
     if new_day:
-        state.observe(usage_drop.finding(judgement, end_ms - HOUR_MS, **state.names(device.entry), unit=metric.unit))
+        found = usage_drop.finding(judgement, end_ms - HOUR_MS, **state.names(device.entry), unit=metric.unit)
+        state.observe(within_budget(state, device, found))
 
 
 def _queue_risk(state: PartitionState, device: DeviceState, end_ms: int) -> None:
     entry = device.entry
     for subsystem, health in device.health.items():
         features = health.features(end_ms, end_ms - entry.installed_ms, end_ms - device.serviced_ms)
+        features |= health.trends(end_ms)
+        codes = device.codes_since(subsystem, end_ms - WEEK_MS)
         state.shared.risks.append(
-            RiskDue(end_ms, entry.device_id, subsystem, features, device.codes_since(subsystem, end_ms - WEEK_MS))
+            RiskDue(end_ms, entry.device_id, subsystem, features, health.ages_h(end_ms), codes)
         )
 
 
@@ -203,14 +216,18 @@ def _fault(state: PartitionState, device: DeviceState, fault: Fault, message: De
     stops = known is not None and known.stops_device
     device.told(fault)
     if fault.subsystem in device.health:
-        device.health[fault.subsystem].fault(fault.ts_ms, fault.severity)
+        device.health[fault.subsystem].fault(fault.ts_ms, fault.severity, fault.code)
     works = device.down_since_ms is None
     if stops and works:
         device.failed(fault.ts_ms)
         state.shared.failures.append((fault.ts_ms, entry.device_id, fault.subsystem))
-    judgement = device.rules.fault(fault.ts_ms, fault.code, fault.severity, fault.subsystem, stops)  # type: ignore[arg-type]
+    budget, rules = budget_of(state, entry.model), device.rules
+    threshold = budget.threshold("fault_rule")
+    judgement = rules.fault(fault.ts_ms, fault.code, fault.severity, fault.subsystem, stops, threshold)  # type: ignore[arg-type]
+    budget.observe("fault_rule", (entry.device_id, fault.subsystem), fault.ts_ms, rules.candidate(fault.subsystem))
     if judgement is not None:
         state.observe(fault_rules.finding(judgement, **state.names(entry)))
-        state.shared.quiet.set((entry.device_id,), device.rules.deadline_ms())
+    patterns.told(state, device, fault, judgement is not None)
+    state.shared.quiet.set((entry.device_id,), patterns.deadline_ms(device))
     if stops and works and message.boot < device.sequencer.boot:  # late news: it has booted since
         _booted(state, device, device.sequencer.boot_after(message.boot))

@@ -4,32 +4,51 @@ from functools import partial
 
 from alerting.usage import DeviceDay
 from detectors import failure_risk, fault_rules, silence
+from detectors.risk_learned import LearnedRisk
 from schema.record import Tick
 from schema.rows import ModelMetricRow, NoticedRow
+from streams import budgets, dues, habits, patterns
 from streams.device import DeviceState
+from streams.fleet import KINDS, Given
 from streams.panes import DAY_MS, HOUR_MS
 from streams.state import PartitionState
 from streams.telemetry import apply_message
 
 DARK_MS = 7 * DAY_MS
 """A device that is silent for longer is evidence of its own: it was unplugged."""
+EXPLAINED_FROM = 0.25
+"""A risk is explained from the score on at which its alert may be up."""
 DAY_CLOSES_AFTER_MS = 2 * HOUR_MS
 """A day is summed up for customers when the messages of its last hour have had time to come."""
 DEVICES_A_TICK = 2_000
 """A day is summed up over as many ticks as it takes, customer by customer: nothing else waits for it meanwhile."""
+KINDS[LearnedRisk.__name__] = LearnedRisk
 
 
-def handle_tick(state: PartitionState, tick: Tick) -> None:
-    """Move the partition's time on, and do what has come due."""
-    shared = state.shared
+def time_after(state: PartitionState, tick: Tick) -> int:
+    """The partition's time when a tick has been taken, in ms; it never goes back."""
+    sources, now_ms = _sources_after(state, tick), state.shared.now_ms
+    return now_ms if tick.state == "joined" or not sources else max(now_ms, min(sources.values()))
+
+
+def _sources_after(state: PartitionState, tick: Tick) -> dict[str, int]:
+    sources = state.shared.sources
     if tick.state == "left":
-        shared.sources.pop(tick.source, None)
-    else:
-        shared.sources[tick.source] = max(tick.at_ms, shared.sources.get(tick.source, 0))
-    if tick.state == "joined" or not shared.sources:
-        return
-    now_ms = min(shared.sources.values())
-    if now_ms <= shared.now_ms:
+        return {source: at_ms for source, at_ms in sources.items() if source != tick.source}
+    return {**sources, tick.source: max(tick.at_ms, sources.get(tick.source, 0))}
+
+
+def closed_day(now_ms: int) -> int:
+    """The last day that is closed at a time."""
+    return (now_ms - DAY_CLOSES_AFTER_MS) // DAY_MS - 1
+
+
+def handle_tick(state: PartitionState, tick: Tick, given: Given | None = None) -> None:
+    """Move the partition's time on, and do what has come due; `given` as `Fleet.close` wants it."""
+    shared = state.shared
+    now_ms = time_after(state, tick)
+    shared.sources = _sources_after(state, tick)
+    if now_ms == shared.now_ms:
         return
     if shared.now_ms == 0:
         shared.days_done = now_ms // DAY_MS
@@ -43,12 +62,27 @@ def handle_tick(state: PartitionState, tick: Tick) -> None:
     _sum_up_days(state, now_ms)
     state.effects.put(shared.desk.tick(now_ms))
     for label in shared.desk.labels():
+        dues.served(state, label)
+        budgets.judged(state, label)
         if label.detector != "failure_risk":
             continue
         if label.outcome == "false":
             shared.risk.dismissed(label.device_id, label.subsystem, label.at_ms)
         elif label.order_kind != "corrective":  # there the hard failure itself has said it
             shared.risk.confirmed(label.device_id, label.subsystem, label.at_ms)
+    _share(state, given)
+
+
+def _share(state: PartitionState, given: Given | None) -> None:
+    """Exchange with the other partitions what a day has taught; last, so that all of the tick belongs to the day."""
+    fleet, day = state.shared.fleet, closed_day(state.shared.now_ms)
+    if fleet.begun is not None and day > fleet.closed:
+        budgets.watched(state, day - fleet.closed)
+    row = fleet.close(state.number, day, given)
+    if row is not None:
+        state.effects.put([row])
+        if row.missed:
+            state.count("fleet_missing", len(row.missed))
 
 
 def _tell_counts(state: PartitionState) -> None:
@@ -92,6 +126,10 @@ def _silence(state: PartitionState, now_ms: int) -> None:
         assert at_ms is not None
         if at_ms > now_ms:
             state.watch_silence(device)
+        elif device.cadence.rests and state.excused(device.entry, now_ms - 1, now_ms):
+            state.changed.add(device_id)
+            device.cadence.excuse(now_ms)
+            state.watch_silence(device)
         else:
             fell_silent.append(device.entry.device_id)
     for device_id in sorted(fell_silent):
@@ -127,25 +165,31 @@ def _clear_rules(state: PartitionState, now_ms: int) -> None:
         state.changed.add(device_id)
         for judgement in device.rules.tick(now_ms):
             state.observe(fault_rules.finding(judgement, **state.names(device.entry)))
-        state.shared.quiet.set((device_id,), device.rules.deadline_ms())
+        patterns.quiet(state, device, now_ms)
+        state.shared.quiet.set((device_id,), patterns.deadline_ms(device))
 
 
 def _judge_risks(state: PartitionState, now_ms: int) -> None:
     shared = state.shared
     for at_ms, device_id, subsystem in sorted(shared.failures):
+        budgets.failed(state, device_id, subsystem)
         shared.risk.failed(device_id, subsystem, at_ms)
     shared.failures.clear()
-    shared.risk.mature(now_ms)
+    learned = shared.fleet.of(LearnedRisk, "")
+    learned.gather(shared.risk.mature(now_ms))
     for due in sorted(shared.risks):
         if due.device_id not in state.devices:  # it has left
             continue
         entry = state.devices[due.device_id].entry
-        risk = shared.risk.judge(due.end_ms, due.device_id, due.subsystem, due.features)
+        risk = shared.risk.judge(
+            learned, due.end_ms, due.device_id, due.subsystem, due.features, due.ages_h, entry.model
+        )
+        reasons = learned.reasons(entry.model, risk.signs) if risk.score >= EXPLAINED_FROM else {}
         state.observe(
             failure_risk.finding(
                 risk,
                 shared.risk.threshold,
-                due.features,
+                reasons,
                 due.codes,
                 due.end_ms,
                 due.end_ms,
@@ -165,7 +209,11 @@ def _sum_up_days(state: PartitionState, now_ms: int) -> None:
         for customer_id, devices in state.places.of_customer.items():
             if customer_id <= shared.day_customer:
                 continue
-            of_customer = [_device_day(state, device, day) for device in devices if device.usage is not None]
+            for device in devices:
+                if device.usage is not None:
+                    dues.dates(state, device, end_ms)
+            habits.look(state, customer_id, devices)
+            of_customer = [_device_day(device, day) for device in devices if device.usage is not None]
             state.effects.put(shared.desk.day(customer_id, end_ms, of_customer))
             shared.day_customer = customer_id
             left -= len(devices)
@@ -175,12 +223,14 @@ def _sum_up_days(state: PartitionState, now_ms: int) -> None:
         state.forget_calendars(now_ms)
         state.effects.put(
             ModelMetricRow(state.number, end_ms, "failure_risk", metric, value)
-            for metric, value in shared.risk.metrics().items()
+            for metric, value in (shared.risk.metrics() | shared.risk.reliability.take()).items()
             if value == value
         )
+        state.effects.put(budgets.metric_rows(state, end_ms))
+        state.effects.put(dues.metric_rows(state, end_ms))
 
 
-def _device_day(state: PartitionState, device: DeviceState, day: int) -> DeviceDay:
+def _device_day(device: DeviceState, day: int) -> DeviceDay:
     assert device.usage is not None
     assert device.cadence is not None
     device_id, end_ms = device.entry.device_id, (day + 1) * DAY_MS
@@ -188,7 +238,6 @@ def _device_day(state: PartitionState, device: DeviceState, day: int) -> DeviceD
     if usage is not None:
         return DeviceDay(device_id, *usage, "reporting")
     if device.silent and device.cadence.last_ms <= end_ms - DARK_MS:
-        state.changed.add(device_id)  # asking for what is usual fills a cache
         hours = range(day * DAY_MS + HOUR_MS, end_ms + HOUR_MS, HOUR_MS)
         return DeviceDay(device_id, 0.0, sum(device.usage.expected(hour) for hour in hours), "dark")
     return DeviceDay(device_id, 0.0, 0.0, "excused")

@@ -18,6 +18,14 @@ from schema.migrate import migrate
 STOP = datetime(2026, 3, 2, tzinfo=UTC)
 START = STOP - timedelta(days=42)
 MODELS = ("mri", "ct", "ultrasound", "ventilator", "infusion_pump", "ivd")
+BUDGET = {
+    "budget": 0.05,
+    "expected_false": 0.03,
+    "probability": 0.5,
+    "threshold": 0.0,
+    "correction": 1.0,
+    "device_months": 9.5,
+}
 
 
 @contextmanager
@@ -112,6 +120,11 @@ class Rows:
         self.add("rollup_1d", device_id=device_id, metric=metric, bucket=day, count=144, sum=1.0, min=0.0, max=1.0,
                  increase=increase)  # fmt: skip
 
+    def reliability(self, partition: int, at: datetime, bin_pct: int, **sums: float) -> None:
+        for what, value in sums.items():
+            self.add("model_metrics", partition=partition, at=at, model="failure_risk",
+                     metric=f"reliability_{bin_pct:02}_{what}", value=value)  # fmt: skip
+
 
 def fill(connection: psycopg.Connection[Any]) -> None:
     """Three hospitals with a device of each model and a gateway; the third is being lost, the second was offline."""
@@ -154,6 +167,11 @@ def _fill_engine(rows: Rows) -> None:
             for what in ("gap", "late_reading", "unknown_metric"):
                 rows.add("noticed", partition=partition, at=at, what=what, count=day + 1)
             rows.add("model_metrics", partition=partition, at=at, model="failure_risk", metric="auc", value=0.8)
+            rows.reliability(partition, at, 0, judged=100.0, foretold=0.5, happened=1.0)
+            rows.reliability(partition, at, 30, judged=4.0, foretold=1.4, happened=1.0)
+            for metric, value in BUDGET.items():
+                budget = {"model": "budget/usage_drop/ct", "metric": metric, "value": value}
+                rows.add("model_metrics", partition=partition, at=at, **budget)
     for number in range(60):
         rows.add("quarantine", quarantine_id=derived_id("quarantine", number), topic="t", sha256=str(number),
                  received_at=START + timedelta(hours=17 * number), reason=("invalid_json", "out_of_range")[number % 2],

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -144,7 +145,13 @@ def misfits(panel: Mapping[str, Any], target: Mapping[str, Any], result: Result)
             strange = {value for value in result.column("value") if str(int(value)) not in known}
             if strange:
                 found.append(f"states without a name: {strange}")
-    if panel["type"] in ("table", "piechart"):
+        case "trend":
+            along = result.column(panel["options"]["xField"])
+            if any(before >= after for before, after in pairwise(along)):
+                found.append("what is along the axis does not ascend")
+            if len(result.numbers) != len(result.columns):
+                found.append("a curve needs numbers")
+    if panel["type"] in ("table", "piechart", "trend"):
         found += [f"no column {name}" for name in _named_columns(panel) - result.columns.keys()]
     return found
 

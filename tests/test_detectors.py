@@ -12,12 +12,23 @@ from river import base, preprocessing
 from river.checks import yield_checks
 
 from detectors.announcement import AnnouncementThreshold
+from detectors.anomaly_joint import JointAnomaly
 from detectors.bayes_logistic import BayesianLogistic
+from detectors.budget import AlertBudget
+from detectors.change_point import ChangePoint
+from detectors.due import Dues
 from detectors.failure_risk import FailureRisk
+from detectors.fault_patterns import CodeRates, FaultPatterns
 from detectors.fault_rules import FaultRules
+from detectors.risk_crosses import SparseCrosses
+from detectors.risk_experts import RiskExperts
+from detectors.risk_learned import LearnedRisk
+from detectors.sensor_anomaly import SensorAnomaly
+from detectors.sensor_watch import SensorWatch
 from detectors.silence import Cadence
 from detectors.subsystem_health import SubsystemHealth
 from detectors.usage_drop import DAY_MS, HOUR_MS, UsageDrop
+from schema.catalogue import Limit
 
 Step = Callable[[Any, random.Random, int], list[float]]
 
@@ -35,15 +46,28 @@ def health(detector: SubsystemHealth, rng: random.Random, hour: int) -> list[flo
     return [value / 100 for value in map(abs, detector.features(at_ms, 400 * DAY_MS, DAY_MS).values())]
 
 
-def risk(detector: FailureRisk, rng: random.Random, hour: int) -> list[float]:
+class AloneRisk(base.Base):  # type: ignore[misc]  # River publishes no types
+    """Failure risk of one partition that learns at once."""
+
+    def __init__(self) -> None:
+        self.risk, self.learned = FailureRisk(), LearnedRisk()
+        self.learned.experts[""] = RiskExperts()
+        self.learned.experts[""].trees.MOST = 256
+
+
+def risk(detector: AloneRisk, rng: random.Random, hour: int) -> list[float]:
     at_ms = (hour + 1) * HOUR_MS
-    detector.mature(at_ms)
+    detector.learned.learn(detector.risk.mature(at_ms))
+    if hour % 24 == 0:
+        detector.learned.refit()
     scores = []
     for device in ("ct-1", "ct-2"):
-        judgement = detector.judge(at_ms, device, "tube", {"codes_1d": rng.random(), "codes_3d": 2 * rng.random()})
+        signs = {"codes_1d": rng.random(), "codes_3d": 2 * rng.random()}
+        ages_h = {"since code arc": 200 * rng.random(), "since part": float("nan")}
+        judgement = detector.risk.judge(detector.learned, at_ms, device, "tube", signs, ages_h)
         scores += [judgement.probability, judgement.score]
         if rng.random() < 0.01:
-            detector.failed(device, "tube", at_ms)
+            detector.risk.failed(device, "tube", at_ms)
     return scores
 
 
@@ -61,19 +85,86 @@ def cadence(detector: Cadence, rng: random.Random, hour: int) -> list[float]:
     return [(overdue_ms - detector.last_ms) / (30 * HOUR_MS)]
 
 
+def anomaly(detector: SensorAnomaly, rng: random.Random, hour: int) -> list[float]:
+    return [detector.update(hour * HOUR_MS, rng.choice([None, 50 + hour % 24, rng.gauss(50, 3)])) for _ in range(4)]
+
+
+def joint(detector: JointAnomaly, rng: random.Random, hour: int) -> list[float]:
+    names = rng.sample(["kpa", "cel", "lpm"], rng.randrange(4))
+    reading = {name: rng.choice([float("nan"), rng.gauss(50, 3)]) for name in names}
+    return [detector.score_one(reading, hour * HOUR_MS), detector.update(reading, hour * HOUR_MS)]
+
+
+def change(detector: ChangePoint, rng: random.Random, hour: int) -> list[float]:
+    detector.update([rng.gauss(5 * (hour // 100 % 3), 1), rng.choice([None, float("nan"), rng.gauss(50, 3)])])
+    return [detector.certainty, float(detector.drift_detected)]
+
+
+def sensors(detector: SensorWatch, rng: random.Random, hour: int) -> list[float]:
+    means = {name: rng.gauss(50 + 9 * (hour // 400 % 2), 3) for name in rng.sample(["kpa", "cel", "lpm"], 2)}
+    judged = detector.window((hour + 1) * HOUR_MS, means)
+    return [] if judged is None else [(each + 40) / 800 for each in (judged.surprise_odds, judged.shift_odds)]
+
+
 def threshold(detector: AnnouncementThreshold, rng: random.Random, hour: int) -> list[float]:
     begun = detector.observe(rng.choice("ab"), hour * HOUR_MS, rng.gauss(-1, 2))
     detector.verdict(begun, rng.random() < 0.5)
     return [(detector.value + 5) / 10]
 
 
+def budget(detector: AlertBudget, rng: random.Random, hour: int) -> list[float]:
+    names = ("usage_drop", "failure_risk", "fault_pattern")
+    scores = [detector.observe(name, (rng.choice("abc"),), hour * HOUR_MS, rng.gauss(0, 5)) for name in names]
+    if rng.random() < 0.1:
+        detector.judged(rng.choice(names), (rng.choice("abc"),), rng.random() < 0.5)
+    if hour % 24 == 23:
+        detector.watched(3)
+        detector.absorb([detector.contribution()])
+    return scores
+
+
+def patterns(detector: FaultPatterns, rng: random.Random, hour: int) -> list[float]:
+    if hour % 24 == 0:
+        detector.watched()
+    if rng.random() < 0.8:
+        return []
+    judged = detector.fault(hour * HOUR_MS, rng.choice(["XR-101", "XR-102", "GAN-201"]), "tube", 0.05)
+    detector.raised(judged)
+    return [(judged.odds + 40) / 80, *((each.odds + 40) / 80 for each in detector.tick(hour * HOUR_MS))]
+
+
+def rates(detector: CodeRates, rng: random.Random, hour: int) -> list[float]:
+    detector.seen(rng.choice(["XR-101", "XR-102"]))
+    if hour % 24 == 23:
+        detector.watched(10)
+        detector.absorb([detector.contribution()])
+    return [min(1.0, detector.rate("XR-101"))]
+
+
+def due(detector: Dues, rng: random.Random, hour: int) -> list[float]:
+    growth, limit = rng.random() * 10, Limit(metric="scans", every=500.0)
+    detector.counter("scans", hour, 1.0, growth)
+    judged, _ = detector.judge("service", limit, hour, growth, 5 * hour)
+    if hour % 120 == 0:
+        detector.served("service", hour * DAY_MS)
+    return [judged.chance] if judged is not None else []
+
+
 EVERY = [
     pytest.param(UsageDrop, usage, id="usage_drop"),
     pytest.param(SubsystemHealth, health, id="subsystem_health"),
-    pytest.param(FailureRisk, risk, id="failure_risk"),
+    pytest.param(AloneRisk, risk, id="failure_risk"),
     pytest.param(FaultRules, rules, id="fault_rules"),
     pytest.param(lambda: Cadence(1_800_000), cadence, id="silence"),
     pytest.param(AnnouncementThreshold, threshold, id="announcement"),
+    pytest.param(ChangePoint, change, id="change_point"),
+    pytest.param(SensorWatch, sensors, id="sensor_watch"),
+    pytest.param(AlertBudget, budget, id="budget"),
+    pytest.param(FaultPatterns, patterns, id="fault_patterns"),
+    pytest.param(CodeRates, rates, id="code_rates"),
+    pytest.param(Dues, due, id="due"),
+    pytest.param(SensorAnomaly, anomaly, id="sensor_anomaly"),
+    pytest.param(JointAnomaly, joint, id="joint_anomaly"),
 ]
 
 
@@ -129,7 +220,9 @@ def without_sklearn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("without_sklearn")
 @pytest.mark.parametrize(
-    "model", [BayesianLogistic(), preprocessing.StandardScaler() | BayesianLogistic()], ids=["alone", "scaled"]
+    "model",
+    [BayesianLogistic(), preprocessing.StandardScaler() | BayesianLogistic(), SparseCrosses()],
+    ids=["alone", "scaled", "crosses"],
 )
 def test_the_model_passes_rivers_own_checks(model: base.Estimator) -> None:
     names = set()

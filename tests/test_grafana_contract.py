@@ -15,7 +15,7 @@ import schema
 from wardwatch.local import LocalParts
 
 README = Path(schema.__file__).with_name("README.md").read_text("utf-8")
-INTERNAL = {"quarantine", "outbox", "audit_log", "state_snapshots", "schema_migrations"}
+INTERNAL = {"quarantine", "outbox", "audit_log", "state_snapshots", "fleet_contributions", "schema_migrations"}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from grafana_rows import START, STOP, Rows, migrated_database
 from grafana_source import Result, View, run
 
-from grafana import customers_sql, fleet_sql, service_sql
+from grafana import customers_sql, fleet_sql, pipeline_sql, service_sql
 from wardwatch.local import LocalParts
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -192,3 +192,14 @@ def test_evidence_is_told_in_plain_words_and_round_numbers(rows: Rows) -> None:
     assert ask(rows, customers_sql.FLAGS).column("evidence") == [
         "cause usage falls, service repair 1.5 h, usage score 61.23"
     ]
+
+
+def test_reliability_is_summed_over_days_and_partitions_before_it_is_a_share(rows: Rows) -> None:
+    rows.reliability(0, STOP - 2 * DAY, 30, judged=2.0, foretold=0.7, happened=0.0)
+    rows.reliability(0, STOP - DAY, 30, judged=2.0, foretold=0.7, happened=2.0)
+    rows.reliability(1, STOP - DAY, 30, judged=4.0, foretold=1.4, happened=1.0)
+    rows.reliability(1, STOP - DAY, 5, judged=10.0, foretold=0.6, happened=0.0)
+    found = ask(rows, pipeline_sql.RELIABILITY)
+    assert list(found.columns) == ["foretold", "happened", "as foretold"]
+    assert found.rows == [pytest.approx((0.06, 0.0, 0.06)), pytest.approx((0.35, 0.375, 0.35))]
+    assert ask(rows, pipeline_sql.MODELS).rows == []

@@ -18,6 +18,7 @@ from ingest.settings import BridgeConfig
 from schema.catalogue import Catalogue, load_catalogue
 from schema.registry import Device
 from schema.topics import OVERFLOW, REFUSED, TELEMETRY
+from streams import exchange
 from streams.guarded import CONNECT_WITHIN_S, CommitsLost, one_line
 from streams.lane import OffsetsMissing
 from streams.logs import Log
@@ -30,6 +31,7 @@ from streams.ownership import WorkerStats, WrongLog
 from streams.processor import Fenced
 from streams.refused import RefusedOwner
 from streams.snapshot import FormatError
+from streams.warm import warm_up
 from streams.worker import run_worker
 from wardwatch.actions import rows
 from wardwatch.bridging import OverflowTopic, lag_of, last_ticks, other_sources, overflow_floor
@@ -218,6 +220,7 @@ def _follow_registry(url: str, directory: DeviceDirectory, stop: threading.Event
 
 def worker_role(settings: Settings, on_ready: Callable[[], None]) -> None:
     """Run the worker until SIGTERM or SIGINT."""
+    warm_up()
     url = database_url(settings)
     stop = threading.Event()
     wait_for_database(url, stop)
@@ -226,6 +229,8 @@ def worker_role(settings: Settings, on_ready: Callable[[], None]) -> None:
         catalogue_of(settings),
         version=f"wardwatch {version('wardwatch')}",
         snapshot_every_s=settings.snapshot_every_s,
+        partitions=settings.partitions,
+        fleet_wait_s=None if settings.clock == "simulated" else exchange.WAIT_S,
     )
     access = kafka_access(settings)
     refused, stats = RefusedOwner(url), WorkerStats()
@@ -260,11 +265,12 @@ def worker_role(settings: Settings, on_ready: Callable[[], None]) -> None:
 
 
 def _retain(url: str, settings: Settings, opened: Log, stop: threading.Event) -> None:
-    """Delete old records, never at or above what was a partition's newest cut a round ago.
+    """Delete old records and contributions, never those that what was a partition's newest cut a round ago may need.
 
-    A crash of the database may take back the last moments' commits, and with them a cut: the log must still reach back.
+    A crash of the database may take back the last moments' commits, and with them a cut: both must still reach back.
     """
     settled: dict[tuple[str, int], int] = {}
+    fleet_since: int | None = None
     while not stop.wait(RETAIN_EVERY_S):
         try:
             with psycopg.connect(url) as connection:
@@ -273,6 +279,7 @@ def _retain(url: str, settings: Settings, opened: Log, stop: threading.Event) ->
                     " FROM partition_progress",
                     (TELEMETRY,),
                 ).fetchall()
+                fleet_since = exchange.forget(connection, settings.partitions, fleet_since)
         except psycopg.OperationalError as error:
             log.warning("retention is put off", error=one_line(error))
             continue

@@ -19,7 +19,8 @@ from wardwatch.local.process import Service, free_port
 from wardwatch.roles import catalogue_of, metrics_file, open_log, ready_file
 from wardwatch.settings import Settings, as_environment, note_addresses
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 300.0
+"""A worker compiles at its first start: half a minute of CPU (see `streams.warm`)."""
 STOP_WITHIN_S = {"ingest": 3.0, "worker": 5.5}
 ROLES = ("worker", "ingest")
 
