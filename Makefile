@@ -11,10 +11,10 @@ BENCH_INSTALLED := $(BENCH_VENV)/installed
 BENCH_PIP := $(BENCH_BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos bench bench-detection lock
+.PHONY: help demo test check chaos bench bench-detection detection-plots lock
 
 help: ## list the targets
-	@echo 'make demo [DEMO="--seed 7 --exit"] | test [TEST="-k broker"] | check | chaos [SEEDS=3] | bench | bench-detection | lock   (PYTHON=python3.11 or later)'
+	@echo 'make demo [DEMO="--seed 7 --exit"] | test [TEST="-k broker"] | check | chaos [SEEDS=3] | bench | bench-detection | detection-plots | lock   (PYTHON=python3.11 or later)'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(INSTALLED) ## a fleet from devices to work orders, with its score; DEMO holds options
@@ -38,6 +38,11 @@ bench: $(INSTALLED) $(BENCH_INSTALLED) ## measure what the design promises, into
 
 bench-detection: $(INSTALLED) ## how well the detectors find things in public data; DETECTION is the folder of its scripts
 	$(BIN)/python -m benchmarks.detection $(DETECTION) $(BENCH)
+
+detection-plots: $(INSTALLED) $(BENCH_INSTALLED) ## the plots of docs/detection.md, some minutes; FLEET=1 learns across partitions anew
+	@if test -n "$(FLEET)" -o ! -f build/fleet_learning.json; then $(BIN)/python -m benchmarks.fleet_learning; fi
+	$(BIN)/python -m benchmarks.detection_traces
+	$(BENCH_BIN)/python -m benchmarks.detection_plots
 
 $(BENCH_INSTALLED): benchmarks/requirements.lock
 	@echo 'installing what it is measured against into $(BENCH_VENV)'
