@@ -24,7 +24,7 @@ from schema.record import Tick
 from streams import dues, patterns, sensors
 from streams.budgets import budget_of
 from streams.device import DeviceState
-from streams.panes import DAY_MS, HOUR_MS, PANE_DTYPE
+from streams.pane_rows import DAY_MS, HOUR_MS, PANE_DTYPE
 from streams.partition import Partition
 from streams.ticks import EXPLAINED_FROM
 

@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from benchmarks.report import report, rows, unavailable
 from schema.compiled import compiled
-from streams.panes import CLOSED_DTYPE, MINUTE_MS, NEVER, NO_COUNTER, fold, new_panes
+from streams.pane_rows import CLOSED_DTYPE, MINUTE_MS, NEVER, NO_COUNTER, new_panes
+from streams.panes import fold
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / "build" / "bench-venv" / "bin" / "python"

@@ -34,7 +34,7 @@ from simulator.offline import messages
 from simulator.scenario import Scenario
 from simulator.truth import Failure
 from streams.fleet import Contribution, Given
-from streams.panes import DAY_MS, HOUR_MS
+from streams.pane_rows import DAY_MS, HOUR_MS
 from streams.partition import Partition
 from streams.ticks import closed_day, time_after
 

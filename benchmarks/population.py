@@ -21,7 +21,7 @@ from schema.record import Tick, decode, encode_telemetry
 from schema.registry import Customer, Device, RegistryEntry, Site
 from schema.rows import WorkOrderRow
 from streams import snapshot
-from streams.panes import DAY_MS, HOUR_MS
+from streams.pane_rows import DAY_MS, HOUR_MS
 from streams.partition import Partition
 from streams.state import Shared
 

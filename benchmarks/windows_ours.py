@@ -11,7 +11,8 @@ import numpy as np
 from benchmarks.rounds import DEVICE_NAMES, METRIC_NAMES, METRICS, WINDOW_DTYPE, WINDOW_FIELDS, Rows
 from benchmarks.windows_run import Meter, Task, answer, task
 from schema.record import TelemetryRecord, decode
-from streams.panes import CLOSED_DTYPE, LATE, NEVER, NO_COUNTER, fold, new_panes
+from streams.pane_rows import CLOSED_DTYPE, LATE, NEVER, NO_COUNTER, new_panes
+from streams.panes import fold
 from streams.processor import LogRecord
 from streams.worker import run_worker
 

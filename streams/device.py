@@ -21,7 +21,7 @@ from detectors.usage_drop import UsageDrop
 from schema.catalogue import DeviceModel
 from schema.messages import Fault, MessageKind
 from schema.registry import Device
-from streams.panes import DAY_MS, LAST_DTYPE, NEVER, PANE_DTYPE, RESOLUTIONS_MS, new_panes
+from streams.pane_rows import DAY_MS, LAST_DTYPE, NEVER, PANE_DTYPE, RESOLUTIONS_MS, new_panes
 from streams.sequence import Admission, Count, Opening, Sequencer
 
 DAYS_KEPT = 10

@@ -11,7 +11,7 @@ from schema.catalogue import SERVICE
 from schema.rows import ModelMetricRow
 from streams.device import DeviceState
 from streams.layout import ModelSlots
-from streams.panes import DAY_MS, NEVER
+from streams.pane_rows import DAY_MS, NEVER
 from streams.state import PartitionState
 
 LEAD_DAYS = 21

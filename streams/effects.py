@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from schema.messages import Fault
 from schema.rows import Row
-from streams.panes import CLOSED_DTYPE, RESOLUTIONS_MS
+from streams.pane_rows import CLOSED_DTYPE, RESOLUTIONS_MS
 
 Integers = npt.NDArray[np.int64]
 

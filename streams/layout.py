@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from schema.catalogue import Catalogue, DeviceModel
 from streams.copyrows import TextTable
-from streams.panes import NO_COUNTER
+from streams.pane_rows import NO_COUNTER
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import numpy as np
 from detectors.sensor_watch import SensorWatch, SpanJudgement, anomaly_finding, shift_finding
 from streams.budgets import budget_of
 from streams.device import DeviceState
-from streams.panes import DAY_MS, HOUR_MS
+from streams.pane_rows import DAY_MS, HOUR_MS
 from streams.state import PartitionState
 
 ANOMALY, SHIFT = "sensor_anomaly", "level_shift"

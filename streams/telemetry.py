@@ -11,7 +11,8 @@ from streams.budgets import budget_of, within_budget
 from streams.device import DeviceMessage, DeviceState
 from streams.effects import Integers, RawReadings
 from streams.layout import ModelSlots
-from streams.panes import DAY_MS, HOUR_MS, LATE, NEVER, fold
+from streams.pane_rows import DAY_MS, HOUR_MS, LATE, NEVER
+from streams.panes import fold
 from streams.state import PartitionState, RiskDue
 
 AHEAD_MS = 10 * 60_000

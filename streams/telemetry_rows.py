@@ -9,7 +9,7 @@ from psycopg import AsyncConnection, sql
 from streams.copyrows import encode_rows, floats, timestamps
 from streams.effects import Effects
 from streams.layout import Layout
-from streams.panes import LATE, RECOUNT, RESOLUTIONS_MS
+from streams.pane_rows import LATE, RECOUNT, RESOLUTIONS_MS
 from streams.upsert import instant
 
 ROLLUPS = ("rollup_1m", "rollup_1h", "rollup_1d")

@@ -10,7 +10,7 @@ from schema.rows import ModelMetricRow, NoticedRow
 from streams import budgets, dues, habits, patterns
 from streams.device import DeviceState
 from streams.fleet import KINDS, Given
-from streams.panes import DAY_MS, HOUR_MS
+from streams.pane_rows import DAY_MS, HOUR_MS
 from streams.state import PartitionState
 from streams.telemetry import apply_message
 

@@ -13,7 +13,7 @@ from schema.messages import Fault, Message, Reading
 from schema.record import Tick, decode, encode_telemetry
 from schema.registry import Customer, Device, Site
 from streams.copyrows import encode_rows
-from streams.panes import DAY_MS, HOUR_MS
+from streams.pane_rows import DAY_MS, HOUR_MS
 from streams.partition import Partition
 
 DAYS = 36

@@ -13,7 +13,7 @@ from schema.registry import Customer, Device, Site
 from schema.rows import FleetRow
 from schema.topics import partition_of
 from streams.fleet import KINDS, Contribution, Fleet, Given
-from streams.panes import DAY_MS, HOUR_MS
+from streams.pane_rows import DAY_MS, HOUR_MS
 from streams.processor import LogRecord
 from streams.state import PartitionState
 from streams.telemetry import handle_telemetry

@@ -16,7 +16,7 @@ from schema.messages import Message, Reading
 from schema.record import Tick, decode, encode_telemetry
 from schema.registry import Customer, Device, Site
 from schema.rows import AlertRow, WorkOrderRow
-from streams.panes import DAY_MS, HOUR_MS
+from streams.pane_rows import DAY_MS, HOUR_MS
 from streams.partition import Partition
 
 MONDAY = 4

@@ -10,7 +10,7 @@ from schema.catalogue import load_catalogue
 from schema.registry import Device
 from streams import habits
 from streams.device import DeviceState
-from streams.panes import DAY_MS, HOUR_MS
+from streams.pane_rows import DAY_MS, HOUR_MS
 from streams.state import PartitionState
 
 CATALOGUE = load_catalogue()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.panes import (
+from streams.pane_rows import (
     CLOSED_DTYPE,
     LATE,
     MINUTE_MS,
@@ -18,9 +18,9 @@ from streams.panes import (
     RECOUNT,
     RESOLUTIONS_MS,
     counter_step,
-    fold,
     new_panes,
 )
+from streams.panes import fold
 
 COUNTER, GAUGE = 0, 1
 WRAP = np.array([0, NO_COUNTER], np.int64)

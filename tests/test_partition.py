@@ -20,7 +20,7 @@ from simulator.offline import messages
 from simulator.scenario import CLOCK_MS, Scenario
 from streams import snapshot
 from streams.effects import Effects
-from streams.panes import HOUR_MS, NEVER
+from streams.pane_rows import HOUR_MS, NEVER
 from streams.partition import Partition
 
 CATALOGUE = load_catalogue()

@@ -15,7 +15,7 @@ from simulator.offline import messages
 from simulator.scenario import CLOCK_MS, Scenario
 from streams import snapshot
 from streams.copyrows import TextTable, encode_rows
-from streams.panes import DAY_MS
+from streams.pane_rows import DAY_MS
 from streams.partition import Partition
 from streams.warm import warm_up
 
