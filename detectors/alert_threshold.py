@@ -48,15 +48,15 @@ def sigmoid(odds: float) -> float:
 
 SCALES = {
     "usage_drop": Scale(0.0, True),
-    "failure_risk": Scale(-0.5, True),
     "sensor_anomaly": Scale(9.0, False),
     "level_shift": Scale(9.0, False),
     "fault_rule": Scale(surprise(1 / 300), False, True, 14),
     "fault_pattern": Scale(surprise(1 / 10_000), False, True, 14),
 }
-"""Of the detectors that raise under a budget. Surprise begins at chances of 1 in 8,000 windows, at 1 in 300 days for
-rules (with 2.5 subsystems a false burst in four months), at 1 in 10,000 days for patterns, which are a hint only. What
-codes foretell comes within two weeks or not at all."""
+"""Of the detectors that raise under a budget; failures have `detectors.announcement`, for time tells what came true.
+Surprise begins at chances of 1 in 8,000 windows, at 1 in 300 days for rules (with 2.5 subsystems a false burst in four
+months), at 1 in 10,000 days for patterns, which are a hint only. What codes foretell comes within two weeks or not at
+all."""
 UNKNOWN = Scale(0.0, True)
 
 Key = tuple[str, ...]

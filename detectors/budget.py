@@ -70,8 +70,8 @@ class AlertBudget(base.Base):  # type: ignore[misc]  # River publishes no types
                     del known[key]
 
     def watched(self, device_days: int) -> None:
-        """So many device-days were watched, by every detector that has an allowance."""
-        for detector in sorted(self.allowances.keys() | self.thresholds.keys()):
+        """So many device-days were watched, by every detector that has an allowance and a scale."""
+        for detector in sorted(self.allowances.keys() & SCALES.keys() | self.thresholds.keys()):
             self._of(detector).day.watched += device_days
 
     def contribution(self) -> bytes:

@@ -33,6 +33,8 @@ class Risk(msgspec.Struct, frozen=True):
     """Calibrated probability that the subsystem fails within the horizon."""
     score: float
     """The same on the scale of alerts: 0.5 where it is worth while to announce the failure."""
+    threshold: float
+    """Log odds at which the score is 0.5."""
     signs: Signs
     """What was judged."""
 
@@ -102,11 +104,6 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
         self.names: dict[Names, Names] = {}
         self.loss = self.weight = 0.0
 
-    @property
-    def threshold(self) -> float:
-        """Log odds at which the score is 0.5."""
-        return self.announcements.value
-
     def judge(
         self,
         learned: LearnedRisk,
@@ -141,7 +138,8 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
             self.pending.append(_Example(at_ms, *key, model, signs, opinion.odds, probability, weight, *begun))
             if len(self.pending) > self.PENDING:
                 self._thin()
-        return Risk(probability, sigmoid(odds - self.threshold), signs)
+        threshold = self.announcements.value(model)
+        return Risk(probability, sigmoid(odds - threshold), threshold, signs)
 
     def failed(self, device_id: str, subsystem: str, at_ms: int) -> None:
         """The subsystem failed."""
@@ -189,7 +187,6 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
             "log_loss": self.loss / self.weight if self.weight else math.nan,
             "average_precision": area / positives if positives else math.nan,
             "base_rate": positives / self.weight if self.weight else math.nan,
-            "threshold": sigmoid(self.threshold),
             "announced": announced,
             "announced_true": came_true,
             "judgements_learned": self.weight,
@@ -221,7 +218,7 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
         too_late = failed_after_ms <= self.NEAREST_MS
         confirmed = self._next_after(self.confirmations, example) <= self.HORIZON_MS
         happened = not too_late and (confirmed or failed_after_ms <= self.HORIZON_MS)
-        self.announcements.verdict((example.begun_from, example.begun_to), happened)
+        self.announcements.verdict(example.model, (example.begun_from, example.begun_to), happened)
         if too_late or not example.weight:
             return
         p = min(max(example.probability, 1e-9), 1 - 1e-9)
@@ -250,7 +247,6 @@ class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
 
 def finding(
     risk: Risk,
-    threshold: float,
     reasons: Mapping[str, float],
     codes: Mapping[str, int],
     at_ms: int,
@@ -268,7 +264,7 @@ def finding(
     general = {name: round(value, 3) for name, value in risk.signs.by_name().items() if value and name in FEATURES}
     evidence: dict[str, Any] = {
         "probability": round(risk.probability, 4),
-        "threshold": round(sigmoid(threshold), 4),
+        "threshold": round(sigmoid(risk.threshold), 4),
         "horizon_h": [24, 168],
         "codes": dict(codes),
         "features": general,

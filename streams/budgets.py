@@ -8,8 +8,10 @@ from msgspec.structs import replace
 
 from alerting.desk import Label
 from detectors.alert_threshold import log_odds, sigmoid
-from detectors.budget import AlertBudget
+from detectors.announcement import FleetAnnouncements
+from detectors.budget import UNSAID, AlertBudget
 from detectors.fault_patterns import CodeRates
+from schema.catalogue import Allowance
 from schema.findings import Finding
 from schema.rows import ModelMetricRow
 from streams.device import DeviceState
@@ -28,6 +30,11 @@ def budget_of(state: PartitionState, model: str) -> AlertBudget:
     return budget
 
 
+def allowance(state: PartitionState, model: str, detector: str) -> Allowance:
+    """What the catalogue allows a detector for a device model."""
+    return state.catalogue[model].budgets.get(detector, UNSAID)
+
+
 def within_budget(state: PartitionState, device: DeviceState, finding: Finding) -> Finding:
     """A finding whose score is a probability, on the scale of the budget: 0.5 at the threshold in use."""
     budget = budget_of(state, device.entry.model)
@@ -40,8 +47,10 @@ def within_budget(state: PartitionState, device: DeviceState, finding: Finding) 
 
 def watched(state: PartitionState, days: int) -> None:
     """Days are over: count who was watched, by device model."""
+    announcements = state.shared.fleet.of(FleetAnnouncements, "")
     for model, devices in Counter(device.entry.model for device in state.devices.values()).items():
         if state.catalogue[model].metrics:
+            announcements.watched(model, days * devices)
             budget_of(state, model).watched(days * devices)
             state.shared.fleet.of(CodeRates, model).watched(days * devices)
 
@@ -73,9 +82,15 @@ def left(state: PartitionState, device_id: str) -> None:
 
 def metric_rows(state: PartitionState, at_ms: int) -> Iterator[ModelMetricRow]:
     """Where the thresholds stand, and why."""
-    for (kind, model), budget in sorted(state.shared.fleet.models.items()):
-        if kind == AlertBudget.__name__ and isinstance(budget, AlertBudget):
-            for detector, figures in budget.metrics():
-                for metric, value in figures.items():
-                    if math.isfinite(value):
-                        yield ModelMetricRow(state.number, at_ms, f"budget/{detector}/{model}", metric, value)
+    figures_of = {
+        f"{detector}/{model}": figures
+        for (_, model), budget in sorted(state.shared.fleet.models.items())
+        if isinstance(budget, AlertBudget)
+        for detector, figures in budget.metrics()
+    }
+    announcements = state.shared.fleet.of(FleetAnnouncements, "")
+    figures_of |= {f"failure_risk/{model}": figures for model, figures in announcements.metrics()}
+    for name, figures in figures_of.items():
+        for metric, value in figures.items():
+            if math.isfinite(value):
+                yield ModelMetricRow(state.number, at_ms, f"budget/{name}", metric, value)

@@ -181,6 +181,7 @@ def _judge_risks(state: PartitionState, now_ms: int) -> None:
         if due.device_id not in state.devices:  # it has left
             continue
         entry = state.devices[due.device_id].entry
+        shared.risk.announcements.allow(entry.model, budgets.allowance(state, entry.model, "failure_risk"))
         risk = shared.risk.judge(
             learned, due.end_ms, due.device_id, due.subsystem, due.features, due.ages_h, entry.model
         )
@@ -188,7 +189,6 @@ def _judge_risks(state: PartitionState, now_ms: int) -> None:
         state.observe(
             failure_risk.finding(
                 risk,
-                shared.risk.threshold,
                 reasons,
                 due.codes,
                 due.end_ms,

@@ -108,8 +108,8 @@ def sensors(detector: SensorWatch, rng: random.Random, hour: int) -> list[float]
 
 def threshold(detector: AnnouncementThreshold, rng: random.Random, hour: int) -> list[float]:
     begun = detector.observe(rng.choice("ab"), hour * HOUR_MS, rng.gauss(-1, 2))
-    detector.verdict(begun, rng.random() < 0.5)
-    return [(detector.value + 5) / 10]
+    detector.verdict("ct", begun, rng.random() < 0.5)
+    return [(detector.value("ct") + 5) / 10]
 
 
 def budget(detector: AlertBudget, rng: random.Random, hour: int) -> list[float]:

@@ -4,11 +4,12 @@ import random
 
 import pytest
 
-from detectors.announcement import AnnouncementThreshold
+from detectors.announcement import AnnouncementThreshold, FleetAnnouncements
 from detectors.bayes_logistic import BayesianLogistic
 from detectors.failure_risk import DAY_MS, FailureRisk, finding
 from detectors.risk_learned import LearnedRisk
 from detectors.subsystem_health import FEATURES, HOUR_MS, SubsystemHealth
+from schema.catalogue import Allowance
 
 CALM = dict.fromkeys(FEATURES, 0.0)
 TENSE = CALM | {"codes_1d": 1.4, "codes_3d": 1.8, "codes_7d": 2.0, "level_z": 3.0}
@@ -187,10 +188,44 @@ def test_the_threshold_rises_when_weak_announcements_do_not_come_true() -> None:
     threshold = AnnouncementThreshold()
     for week in range(40):
         for key, odds, true in (("weak", -0.3, False), ("strong", 1.2, True)):
-            threshold.verdict(threshold.observe(key, week * 7 * DAY_MS, odds), true)
+            threshold.verdict("ct", threshold.observe(key, week * 7 * DAY_MS, odds), true)
             for day in (3, 5):
                 threshold.observe(key, (week * 7 + day) * DAY_MS, -9.0)
-    assert -0.3 < threshold.value <= 1.2
+    assert -0.3 < threshold.value("ct") <= 1.2
+
+
+def announced(model: str, odds: float, true: bool, times: int, into: FleetAnnouncements) -> None:
+    """So many announcements of the odds, each over before the next begins."""
+    for week in range(times):
+        into.verdict(model, into.observe(model, week * 7 * DAY_MS, odds), true)
+        for day in (3, 5):
+            into.observe(model, (week * 7 + day) * DAY_MS, -9.0)
+
+
+def test_a_model_keeps_its_budget_of_false_announcements_though_each_were_worth_its_cost() -> None:
+    threshold = FleetAnnouncements()
+    for model in ("ct", "mri"):
+        threshold.allow(model, Allowance(false_alerts_per_device_month=0.1, cost_of_miss=3.0))
+        threshold.watched(model, 30 * 300)
+        announced(model, 1.2, True, 40, threshold)
+        announced(model, -1.2, True, 40, threshold)
+    announced("ct", -1.2, False, 60, threshold)
+    announced("mri", -1.2, False, 6, threshold)
+    threshold.absorb([threshold.contribution()])
+    assert threshold.value("mri") <= -1.2 < threshold.value("ct") <= 1.2
+    of_model = dict(threshold.metrics())
+    assert of_model["ct"]["expected_false"] <= 0.1
+
+
+def test_a_costlier_miss_is_announced_on_weaker_signs() -> None:
+    threshold = FleetAnnouncements()
+    threshold.allow("ct", Allowance(false_alerts_per_device_month=9.0))
+    threshold.allow("ventilator", Allowance(false_alerts_per_device_month=9.0, cost_of_miss=4.0))
+    announced("ct", -0.9, False, 20, threshold)
+    announced("ct", -0.9, True, 10, threshold)
+    announced("ct", 1.2, True, 20, threshold)
+    threshold.absorb([threshold.contribution()])
+    assert threshold.value("ventilator") <= -0.9 < threshold.value("ct")
 
 
 def test_an_announcement_that_dips_for_an_hour_is_still_the_same() -> None:
@@ -204,7 +239,7 @@ def test_a_finding_names_codes_probability_and_reasons() -> None:
     risk, learned = FailureRisk(), LearnedRisk()
     judged = risk.judge(learned, 0, "a", "tube", TENSE)
     names = {"device_id": "a", "site_id": "s", "customer_id": "c", "subsystem": "tube"}
-    found = finding(judged, risk.threshold, learned.reasons("ct", judged.signs), {"XR-101": 3}, 0, 0, **names)
+    found = finding(judged, learned.reasons("ct", judged.signs), {"XR-101": 3}, 0, 0, **names)
     assert found.score == judged.score
     assert found.evidence["codes"] == {"XR-101": 3}
     assert 0 < found.evidence["probability"] < 1

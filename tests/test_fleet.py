@@ -143,12 +143,12 @@ def test_what_is_asked_for_is_never_older_than_what_may_be_forgotten() -> None:
 def test_a_threshold_is_taught_by_the_announcements_of_all_partitions() -> None:
     here, there = FleetAnnouncements(), FleetAnnouncements()
     for number in range(20):
-        here.verdict(here.observe(("ct-1", f"{number}"), 0, -1.0), came_true=False)
-        there.verdict(there.observe(("ct-2", f"{number}"), 0, 0.5), came_true=True)
-    assert here.value == there.value == FleetAnnouncements.START
+        here.verdict("ct", here.observe(("ct-1", f"{number}"), 0, -1.0), came_true=False)
+        there.verdict("ct", there.observe(("ct-2", f"{number}"), 0, 0.5), came_true=True)
+    assert here.value("ct") == there.value("ct") == FleetAnnouncements.START
     contributions = [here.contribution(), there.contribution()]
     assert here.contribution() == b""
     here.absorb(contributions)
     there.absorb(contributions[::-1])
-    assert here.value == there.value
+    assert here.value("ct") == there.value("ct")
     assert here.record() == there.record() == (20.0, 20.0)
