@@ -9,10 +9,14 @@ from river import base
 
 from schema.interned import one_of
 
-VERSION = "subsystem_health/2"
+VERSION = "subsystem_health/3"
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
-WEEK_HOURS = 168
+MOST = 1e30
+"""No sensor measures more; squares of it are still numbers."""
+SPAN_MS = 6 * HOUR_MS
+SPANS = 28
+"""Of a week: nights, mornings, afternoons and evenings of each day share what is usual."""
 
 FEATURES = (
     "codes_6h",
@@ -43,7 +47,7 @@ the level was unusual; end of the last window; mean of about FAST_H and of about
 _NUMBERS = 10
 _CODES = len(_CODE_DAYS)
 _NO_CODES = array("d", [0.0] * _CODES)
-_NEW_WEEK = array("f", [math.nan] * WEEK_HOURS)
+_NEW_WEEK = array("f", [math.nan] * SPANS)
 _NEW_NUMBERS = array("d", [0.0, math.nan] + [0.0] * 8)
 
 
@@ -51,14 +55,14 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
     """Features of one subsystem, kept up to date by its faults and by the closed hourly windows of its gauges.
 
     Faults are counted with exponential forgetting over 6 h, 1, 3 and 7 days. A gauge is compared with its own usual
-    level for the hour of the week; the deviation is averaged over about a day and put into units of what such an
-    average usually is: z = day / sqrt(slow_noise); another unit, another model or a noisy sensor changes nothing.
+    level for the quarter of that weekday; the deviation is averaged over about a day and put into units of what such
+    an average usually is: z = day / sqrt(slow_noise); another unit, another model or a noisy sensor changes nothing.
     A level that is unusual (|z| > FREEZE_Z) is not learned, until it has lasted FREEZE_HOURS: then it is the new usual.
 
     * Range: counts as log(1 + n), z within +-Z_LIMIT taken to its absolute value, ages in years on a log scale;
       all features are finite and of the order of 1.
     * Warm-up: WARM_HOURS windows a gauge; its features are 0 until then.
-    * Memory: 168 single and 10 double floats a gauge, 6 numbers for faults: about 800 bytes a gauge; some 40 bytes for
+    * Memory: 28 single and 10 double floats a gauge, 6 numbers for faults: about 200 bytes a gauge; some 40 bytes for
       each of the HAPPENED last things that happened.
     * Source: exponentially weighted control charts, Roberts (1959), Technometrics 1(3).
 
@@ -73,8 +77,8 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
 
     WARM_HOURS = 96
     """Four days: the daily cycle is known, and what a day's average may be."""
-    LEARN = 0.2
-    """Least weight of a new week in the usual level of an hour of the week."""
+    LEARN = 1 / 30
+    """Least weight of an hour in the usual level of its span: a new week has a fifth."""
     FREEZE_Z = 3.0
     FREEZE_HOURS = 240
     """Ten days: longer than any precursor, shorter than it would take to be blind for good."""
@@ -91,7 +95,7 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
         self.codes_ms = 0
         self.gauges: tuple[str, ...] = ()
         self.weeks: array[float] = array("f")
-        """Usual level by hour of the week, gauge after gauge; NaN where never seen. Single precision is more than any
+        """Usual level by span of the week, gauge after gauge; NaN where never seen. Single precision is more than any
         sensor's."""
         self.numbers: array[float] = _NO_CODES[:]
         """Faded counts of faults, then `_NUMBERS` of each gauge."""
@@ -133,22 +137,23 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
                 self.numbers[place] += weight
 
     def window(self, end_ms: int, metric: str, mean: float, count: int) -> None:
-        """A closed hourly window of one of the subsystem's gauges: mean of `count` readings, at least one."""
-        if count <= 0:
+        """A closed hourly window of one of the gauges, the mean of `count` readings; nothing if it is no number."""
+        if count <= 0 or not abs(mean) < MOST:
             return
         place = self._place_of(metric)
-        gauge, week = _CODES + place * _NUMBERS, place * WEEK_HOURS
+        gauge, week = _CODES + place * _NUMBERS, place * SPANS
         numbers, weeks = self.numbers, self.weeks
-        hour = (end_ms - 1) // HOUR_MS % WEEK_HOURS
-        known = weeks[week + hour]
-        usual = known if known == known else self._first_guess(week, hour, mean)
+        span = (end_ms - 1) // SPAN_MS % SPANS
+        known = weeks[week + span]
+        usual = known if known == known else self._first_guess(week, span, mean)
         deviation = mean - usual
         visits = numbers[gauge] = numbers[gauge] + 1
         for place, hours in ((_FAST, self.FAST_H), (_SLOW, self.SLOW_H)):
             numbers[gauge + place] += (mean - numbers[gauge + place]) / min(visits, hours)
         numbers[gauge + _LAST_MS] = end_ms
+        learn = max(self.LEARN, SPANS / (visits + SPANS))
         if visits <= 24:
-            weeks[week + hour] = mean
+            weeks[week + span] = usual + learn * deviation
             return
         _, day, days3, noise, slow_noise, now_noise, off, *_ = numbers[gauge : gauge + _NUMBERS]
         if day != day:
@@ -163,12 +168,12 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
         off = off + 1 if unusual else 0
         if unusual and off < self.FREEZE_HOURS:
             if known != known:
-                weeks[week + hour] = usual
+                weeks[week + span] = usual
         else:
             rate = max(1 / visits, 1 / 240)
             noise += rate * (clipped * clipped - noise)
             slow_noise += rate * (day * day - slow_noise)
-            weeks[week + hour] = usual + max(self.LEARN, WEEK_HOURS / (visits + WEEK_HOURS)) * deviation
+            weeks[week + span] = usual + learn * deviation
         numbers[gauge : gauge + _LAST_MS] = array("d", (visits, day, days3, noise, slow_noise, now_noise, off))
 
     def restored(self, at_ms: int) -> None:
@@ -261,9 +266,9 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
         scale = math.sqrt(max(slow_noise, noise / 36)) + 1e-9
         return max(-self.Z_LIMIT, min(self.Z_LIMIT, deviation / scale))
 
-    def _first_guess(self, week: int, hour: int, mean: float) -> float:
+    def _first_guess(self, week: int, span: int, mean: float) -> float:
         for days_before in range(1, 7):
-            usual = self.weeks[week + (hour - 24 * days_before) % WEEK_HOURS]
+            usual = self.weeks[week + (span - DAY_MS // SPAN_MS * days_before) % SPANS]
             if usual == usual:
                 return usual
         return mean
