@@ -4,22 +4,9 @@ from typing import Any
 
 from grafana import customers_sql as sql
 from grafana.board import CUSTOMERS_UID, Row, board, choice, customer_link, device_link
+from grafana.columns import coloured, gauge, graded, hidden, linked, number, sized
 from grafana.palette import BLUE, DECLINE_STEPS, GREEN, GREY, LEVEL, ORANGE, PURPLE, RED, YELLOW
-from grafana.panels import (
-    bars_panel,
-    coloured,
-    donut_panel,
-    gauge,
-    graded,
-    hidden,
-    linked,
-    number,
-    series_panel,
-    sized,
-    stat_panel,
-    table_panel,
-    timeline_panel,
-)
+from grafana.panels import bars_panel, donut_panel, series_panel, stat_panel, table_panel, timeline_panel
 
 FLAG_STATE = {"raised": RED, "acknowledged": BLUE, "closed": GREEN}
 HEALTH_STEPS = ((None, RED), (50.0, ORANGE), (65.0, YELLOW), (80.0, GREEN))

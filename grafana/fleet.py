@@ -4,6 +4,7 @@ from typing import Any
 
 from grafana import fleet_sql as sql
 from grafana.board import FLEET_UID, Row, board, choice, customer_link, device_link
+from grafana.columns import coloured, gauge, hidden, linked, number, sized
 from grafana.palette import (
     ALERT_STATE,
     ANY_IS_BAD_STEPS,
@@ -14,19 +15,7 @@ from grafana.palette import (
     RED,
     SEVERITY,
 )
-from grafana.panels import (
-    coloured,
-    donut_panel,
-    gauge,
-    heat_panel,
-    hidden,
-    linked,
-    number,
-    series_panel,
-    sized,
-    stat_panel,
-    table_panel,
-)
+from grafana.panels import donut_panel, heat_panel, series_panel, stat_panel, table_panel
 
 
 def fleet_board() -> Any:

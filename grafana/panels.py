@@ -24,13 +24,9 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import heatmap as heatmap_models
 from grafana_foundation_sdk.models import piechart as piechart_models
 
+from grafana.columns import Colours, Steps, field_property, thresholds, value_map
 from grafana.palette import BLUE, GREEN
 from grafana.query import DATA_SOURCE, Query
-
-Steps = Sequence[tuple[float | None, str]]
-"""Colours by value: from each bound on, that colour; the first bound is None."""
-Colours = Mapping[str, str]
-"""Colours by name, of series or of values."""
 
 
 def stat_panel(
@@ -41,7 +37,7 @@ def stat_panel(
         stat.Panel()
         .unit(unit)
         .decimals(decimals)
-        .thresholds(_thresholds(steps))
+        .thresholds(thresholds(steps))
         .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
         .color_mode(looks.BigValueColorMode.VALUE)
         .graph_mode(looks.BigValueGraphMode.NONE)
@@ -105,7 +101,7 @@ def series_panel(
     if points is not None:
         panel.max_data_points(points)
     if lines_at:
-        panel.thresholds(_thresholds(lines_at))
+        panel.thresholds(thresholds(lines_at))
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode("dashed"))
     _colour_fields(panel, colours or {})
     texts = (sql,) if isinstance(sql, str) else tuple(sql)
@@ -154,10 +150,10 @@ def curve_panel(
         .tooltip(common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI).sort(looks.SortOrder.NONE))
     )
     for name, colour in colours.items():
-        look = [_property("color", {"mode": "fixed", "fixedColor": colour})]
+        look = [field_property("color", {"mode": "fixed", "fixedColor": colour})]
         if name in dashed:
-            look.append(_property("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}))
-            look.append(_property("custom.showPoints", "never"))
+            look.append(field_property("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}))
+            look.append(field_property("custom.showPoints", "never"))
         panel.override_by_name(name, look)
     return _framed(panel, title, description, (Query(sql, "table"),), width, height)
 
@@ -216,7 +212,7 @@ def bars_panel(
         .unit(unit)
         .min(0)
         .max(top)
-        .thresholds(_thresholds(steps))
+        .thresholds(thresholds(steps))
         .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
         .no_value("–")
     )
@@ -256,9 +252,9 @@ def timeline_panel(
     """States over time, a row a series; `states` gives text and colour of each whole number."""
     panel = (
         statetimeline.Panel()
-        .mappings([_value_map({str(value): state for value, state in states.items()})])
+        .mappings([value_map({str(value): state for value, state in states.items()})])
         .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
-        .thresholds(_thresholds(((None, GREEN),)))
+        .thresholds(thresholds(((None, GREEN),)))
         .merge_values(True)
         .show_value(looks.VisibilityMode.NEVER)
         .row_height(0.8)
@@ -271,60 +267,6 @@ def timeline_panel(
     return _framed(panel, title, description, (Query(sql, "time_series"),), width, height)
 
 
-def coloured(colours: Colours, width: int | None = None) -> list[Any]:
-    """A text column whose known values stand on their colour."""
-    cell = {"type": "color-background", "mode": "basic"}
-    mapping = _value_map({value: (value.replace("_", " "), colour) for value, colour in colours.items()})
-    return [_property("mappings", [mapping]), _property("custom.cellOptions", cell), *sized(width)]
-
-
-def gauge(steps: Steps, top: float, unit: str = "percent", width: int | None = 140) -> list[Any]:
-    """A number column drawn as a bar from 0 to `top`."""
-    cell = {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}
-    return [
-        _property("custom.cellOptions", cell),
-        _property("min", 0),
-        _property("max", top),
-        _property("unit", unit),
-        _property("decimals", 0),
-        _property("color", {"mode": "thresholds"}),
-        _property("thresholds", _thresholds(steps).build()),
-        *sized(width),
-    ]
-
-
-def graded(steps: Steps, unit: str, width: int | None = 110) -> list[Any]:
-    """A number column whose digits have the colour of their value."""
-    return [
-        _property("custom.cellOptions", {"type": "color-text"}),
-        _property("unit", unit),
-        _property("decimals", 0),
-        _property("color", {"mode": "thresholds"}),
-        _property("thresholds", _thresholds(steps).build()),
-        *sized(width),
-    ]
-
-
-def number(unit: str, decimals: int = 0, width: int | None = 110) -> list[Any]:
-    """A number column with its unit."""
-    return [_property("unit", unit), _property("decimals", decimals), *sized(width)]
-
-
-def sized(width: int | None) -> list[Any]:
-    """A column of that many pixels, or of whatever is left."""
-    return [] if width is None else [_property("custom.width", width)]
-
-
-def linked(title: str, url: str, width: int | None = None) -> list[Any]:
-    """A column whose cells lead somewhere; `url` may name fields of the row, `${__data.fields.NAME}`."""
-    return [_property("links", [{"title": title, "url": url}]), *sized(width)]
-
-
-def hidden() -> list[Any]:
-    """A column that is there for links only."""
-    return [_property("custom.hidden", True)]
-
-
 def _framed(panel: Any, title: str, description: str, queries: tuple[Query, ...], width: int, height: int) -> Any:
     panel.title(title).description(description).datasource(
         models.DataSourceRef(DATA_SOURCE["type"], DATA_SOURCE["uid"])
@@ -332,14 +274,6 @@ def _framed(panel: Any, title: str, description: str, queries: tuple[Query, ...]
     for query in queries:
         panel.with_target(query)
     return panel.span(width).height(height)
-
-
-def _thresholds(steps: Steps) -> Any:
-    return (
-        builders.ThresholdsConfig()
-        .mode(models.ThresholdsMode.ABSOLUTE)
-        .steps([models.Threshold(value=bound, color=colour) for bound, colour in steps])
-    )
 
 
 def _legend() -> Any:
@@ -352,19 +286,6 @@ def _legend() -> Any:
     )
 
 
-def _value_map(values: Mapping[str, tuple[str, str]]) -> Any:
-    return models.ValueMap(
-        options={
-            value: models.ValueMappingResult(text=text, color=colour, index=i)
-            for i, (value, (text, colour)) in enumerate(values.items())
-        }
-    )
-
-
 def _colour_fields(panel: Any, colours: Colours) -> None:
     for name, colour in colours.items():
-        panel.override_by_name(name, [_property("color", {"mode": "fixed", "fixedColor": colour})])
-
-
-def _property(name: str, value: object) -> Any:
-    return models.DynamicConfigValue(id_val=name, value=value)
+        panel.override_by_name(name, [field_property("color", {"mode": "fixed", "fixedColor": colour})])

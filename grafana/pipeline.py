@@ -4,8 +4,9 @@ from typing import Any
 
 from grafana import pipeline_sql as sql
 from grafana.board import PIPELINE_UID, Row, board
+from grafana.columns import graded, number, sized
 from grafana.palette import ANY_IS_BAD_STEPS, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW
-from grafana.panels import curve_panel, graded, number, series_panel, sized, stat_panel, table_panel
+from grafana.panels import curve_panel, series_panel, stat_panel, table_panel
 
 BEHIND_STEPS = ((None, GREEN), (60.0, YELLOW), (600.0, ORANGE), (3_600.0, RED))
 NOTICED = {

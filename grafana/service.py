@@ -4,20 +4,9 @@ from typing import Any
 
 from grafana import service_sql as sql
 from grafana.board import SERVICE_UID, Row, board, choice, customer_link, device_link
+from grafana.columns import coloured, gauge, graded, hidden, linked, number, sized
 from grafana.palette import BLUE, DETECTOR, GOOD_SHARE_STEPS, GREEN, GREY, ORANGE, ORDER_STATE, PRIORITY, RED, YELLOW
-from grafana.panels import (
-    coloured,
-    donut_panel,
-    gauge,
-    graded,
-    hidden,
-    linked,
-    number,
-    series_panel,
-    sized,
-    stat_panel,
-    table_panel,
-)
+from grafana.panels import donut_panel, series_panel, stat_panel, table_panel
 
 PREDICTED_STEPS = ((None, ORANGE), (20.0, YELLOW), (40.0, GREEN))
 PRECISION_STEPS = ((None, RED), (30.0, ORANGE), (50.0, YELLOW), (70.0, GREEN))
