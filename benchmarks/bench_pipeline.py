@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from statistics import median, quantiles
 from typing import Any
 
@@ -27,6 +28,8 @@ from wardwatch.stack import Stack
 WARM_ROUNDS = 6
 SETTLED_S = 3.0
 """A device's first message waits for the next tick, as it may not be its first."""
+FLOOD = 100
+"""How many times as much as the others the flooding device sends."""
 GROWTH_DEVICES = (1, 100, 1_000, 10_000, 100_000)
 LARGE_FLEET = 10_000
 """Beyond it one message of each device is enough to measure."""
@@ -106,34 +109,49 @@ class Faults:
 
 
 def delays(faults: int, half_load: float) -> None:
-    """(e): in wall-clock time, idle and at half of the maximum load."""
+    """(e): in wall-clock time, idle, at half of the maximum load, and there while one device floods."""
+    seconds = faults * 0.4 + 30  # more than it takes: the publishers are stopped in the end
     load = Load(clock_rounds=0, rate=half_load)
-    seconds = faults * 0.4 + 30  # more than it takes: the publisher is stopped in the end
     rounds = int(seconds * half_load / load.round_readings) + 1
-    start_ms = int(time.time() * 1000) // 60_000 * 60_000 - rounds * load.points * load.step_ms - 600_000
-    load = Load(clock_rounds=0, rate=half_load, start_ms=start_ms)
-    with stack(load.devices + 2 * faults + 1, clock="wall") as started:
-        spare = [f"bench-{load.devices + number:06d}" for number in range(2 * faults + 1)]
+    start_ms = int(time.time() * 1000) // 60_000 * 60_000 - 2 * rounds * load.points * load.step_ms - 600_000
+    load = replace(load, start_ms=start_ms)
+    flood = Load(devices=1, first_device=load.devices, step_ms=1, clock_rounds=0, rate=FLOOD * half_load / load.devices)
+    with stack(load.devices + 3 * faults + 2, clock="wall") as started:
+        spare = [f"bench-{load.devices + number:06d}" for number in range(1, 3 * faults + 2)]
         first = Faults(started, spare[:1])
         first.delays_ms(0)  # the first alert of a worker loads what it needs
         first.close()
-        for name, devices in (("idle", spare[1 : faults + 1]), ("half_load", spare[faults + 1 :])):
-            publishing = None
-            if name == "half_load":
-                publishing = start_publisher(started.settings.mqtt_url or "", load, rounds, 0)
-                threading.Thread(target=publishing.communicate, daemon=True).start()
-                time.sleep(5)
-            sender = Faults(started, devices)
+        for name, place in (("idle", 0), ("half_load", 1), ("beside_flood", 2)):
+            publishing = []
+            if name != "idle":
+                publishing.append(start_publisher(started.settings.mqtt_url or "", load, rounds, (place - 1) * rounds))
+            if name == "beside_flood":
+                flood = replace(flood, start_ms=int(time.time() * 1000) - 3_600_000)
+                publishing.append(start_publisher(started.settings.mqtt_url or "", flood, 1_000_000, 0))
+            for each in publishing:
+                threading.Thread(target=each.communicate, daemon=True).start()
+            time.sleep(5 if publishing else 0)
+            sender = Faults(started, spare[1 + place * faults :][:faults])
             found = sender.delays_ms(0.25)
             sender.close()
-            if publishing is not None:
-                still = publishing.poll() is None
-                publishing.terminate()
+            if publishing:
+                still = publishing[0].poll() is None
                 say(f"load while measuring: {half_load:,.0f} readings/s" + ("" if still else " (it ended early)"))
+            for each in publishing:
+                each.terminate()
+            note = f"{len(found)} faults"
+            if name == "beside_flood":
+                note += f", one device sends {FLOOD} times what others do; flood alerts: {_flood_alerts(started)}"
             centiles = quantiles(found, n=100, method="inclusive")
-            report(f"fault_to_alert_p50_ms_{name}", centiles[49], "ms", note=f"{len(found)} faults")
-            bar = {"at_most": 500.0} if name == "half_load" else {}
-            report(f"fault_to_alert_p99_ms_{name}", centiles[98], "ms", note=f"{len(found)} faults", **bar)
+            report(f"fault_to_alert_p50_ms_{name}", centiles[49], "ms", note=note)
+            bar = {"at_most": 500.0} if publishing else {}
+            report(f"fault_to_alert_p99_ms_{name}", centiles[98], "ms", note=note, **bar)
+
+
+def _flood_alerts(started: Stack) -> int:
+    """How many devices were said to flood."""
+    with psycopg.connect(started.database_url) as connection:
+        return len(connection.execute("SELECT FROM alerts WHERE detector = 'flood'").fetchall())
 
 
 def growth(devices: Iterable[int], partitions: Iterable[int], readings: int) -> None:

@@ -80,6 +80,7 @@ class Load:
     clock_rounds: int = 3
     rate: float = 0.0
     """Readings a second; 0 is as fast as it goes."""
+    first_device: int = 0
 
     @property
     def round_readings(self) -> int:
@@ -106,7 +107,7 @@ def start_publisher(mqtt_url: str, load: Load, rounds: int, first_round: int) ->
     """Publish so many messages of each device, numbered from `first_round`."""
     url = urlsplit(mqtt_url)
     numbers = (load.devices, rounds, first_round, load.start_ms, load.step_ms, load.points, load.metrics)
-    arguments = [url.hostname, url.port, *numbers, load.rate, load.clock_rounds]
+    arguments = [url.hostname, url.port, *numbers, load.rate, load.clock_rounds, load.first_device]
     return subprocess.Popen([publisher(), *map(str, arguments)], stdout=subprocess.PIPE, text=True)
 
 
@@ -215,7 +216,24 @@ class Taken:
 def cpu_seconds() -> Counter[str]:
     """CPU seconds of this process's descendants by kind, those included that have ended under a live parent."""
     tick = os.sysconf("SC_CLK_TCK")
-    stats: dict[int, tuple[int, str, float]] = {}
+    taken: Counter[str] = Counter()
+    for command, fields in _descendants():
+        taken[_kind(command)] += sum(map(int, fields[11:15])) / tick
+    return taken
+
+
+def memory_mb() -> Counter[str]:
+    """Resident memory of this process's descendants by kind, in MB."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    held: Counter[str] = Counter()
+    for command, fields in _descendants():
+        held[_kind(command)] += int(fields[21]) * page / 1e6
+    return held
+
+
+def _descendants() -> Iterator[tuple[str, list[str]]]:
+    """Command line and numbers of `/proc/PID/stat`, from the state on, of all processes below this one."""
+    stats: dict[int, tuple[int, str, list[str]]] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -224,15 +242,12 @@ def cpu_seconds() -> Counter[str]:
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        stats[int(entry.name)] = int(fields[1]), command, sum(map(int, fields[11:15])) / tick
+        stats[int(entry.name)] = int(fields[1]), command, fields
     ours = {os.getpid()}
     while more := {pid for pid, (parent, _, _) in stats.items() if parent in ours} - ours:
         ours |= more
-    taken: Counter[str] = Counter()
     for pid in ours - {os.getpid()}:
-        _, command, seconds = stats[pid]
-        taken[_kind(command)] += seconds
-    return taken
+        yield stats[pid][1:]
 
 
 _KINDS = {

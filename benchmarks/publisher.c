@@ -1,9 +1,9 @@
 /* An MQTT 3.1.1 publisher at QoS 1 that costs little: telemetry of many devices over one connection, pipelined.
  *
- *   publisher HOST PORT DEVICES ROUNDS FIRST_ROUND START_MS STEP_MS POINTS METRICS RATE CLOCK_ROUNDS
+ *   publisher HOST PORT DEVICES ROUNDS FIRST_ROUND START_MS STEP_MS POINTS METRICS RATE CLOCK_ROUNDS FIRST_DEVICE
  *
- * In each round each device says METRICS * POINTS readings, STEP_MS apart, in one message. Rounds are numbered from
- * FIRST_ROUND on, so that a second run goes on where the first one stopped. RATE bounds the readings a second (0: as
+ * In each round each device says METRICS * POINTS readings, STEP_MS apart, in one message. Devices are numbered from
+ * FIRST_DEVICE on, rounds from FIRST_ROUND on, so that a second run goes on where the first one stopped. RATE bounds the readings a second (0: as
  * fast as they are acknowledged). At the beginning and after each CLOCK_ROUNDS rounds, when everything is acknowledged,
  * the simulator's clock is published, and at most CLOCKS of them are unconfirmed (0: no clock). The line printed at the end is JSON.
  */
@@ -181,9 +181,9 @@ static void clock_at(int64_t at_ms) {
 }
 
 int main(int count, char **given) {
-    if (count != 12) return fprintf(stderr, "see the head of publisher.c for the arguments\n"), 2;
+    if (count != 13) return fprintf(stderr, "see the head of publisher.c for the arguments\n"), 2;
     int devices = atoi(given[3]), rounds = atoi(given[4]), step_ms = atoi(given[7]), points = atoi(given[8]);
-    int metrics = atoi(given[9]), clock_rounds = atoi(given[11]);
+    int metrics = atoi(given[9]), clock_rounds = atoi(given[11]), first_device = atoi(given[12]);
     int64_t first_round = atoll(given[5]), start_ms = atoll(given[6]), bytes = 0;
     double rate = atof(given[10]), begun_s;
     static char payload[LARGEST / 2], topic[64];
@@ -192,13 +192,13 @@ int main(int count, char **given) {
     if (clock_rounds) clock_at(start_ms + first_round * points * step_ms); /* what comes before the first clock waits */
     for (int64_t round = first_round; round < first_round + rounds; round++) {
         for (int device = 0; device < devices; device++) {
-            size_t length = message(payload, device, round, start_ms, step_ms, points, metrics);
+            size_t length = message(payload, first_device + device, round, start_ms, step_ms, points, metrics);
             if (rate > 0) {
                 double due_s = begun_s + ((round - first_round) * devices + device) * (double)(points * metrics) / rate;
                 double left_s;
                 while ((left_s = due_s - now_s()) > 0.0005) move(left_s * 1000 + 1);
             }
-            snprintf(topic, sizeof topic, "wardwatch/v1/bench-%06d/telemetry", device);
+            snprintf(topic, sizeof topic, "wardwatch/v1/bench-%06d/telemetry", first_device + device);
             publish(topic, payload, length);
             bytes += length;
         }
