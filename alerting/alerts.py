@@ -30,6 +30,9 @@ from schema.rows import Row
 
 _REMEMBERED_MS = 14 * 86_400_000
 """Alerts that are over can still be judged by people this long; those of an open order until it is closed."""
+_ENDED_MS = 90 * 86_400_000
+"""So long after its end a condition may still be told of: by a backlog, or by a detector that finds the same onset
+again after data was missing."""
 _FAILED_MS = 30 * 86_400_000
 """A device that was never seen to boot again is taken for repaired, or gone, after this long."""
 
@@ -47,7 +50,7 @@ class Ended(msgspec.Struct, frozen=True):
 class AlertBook:
     """Open alerts by key, those that ended lately, and what keeps them from being told.
 
-    Memory: open alerts, alerts of the last 14 days, and one small entry for each key that was ever raised.
+    Memory: open alerts, alerts of the last 14 days, and one small entry for each key of the last 90.
     """
 
     def __init__(self, partition: int, directory: Directory, suppression: Suppression) -> None:
@@ -70,7 +73,7 @@ class AlertBook:
         """Apply a finding; a fraction of the microseconds of anything else when all is well."""
         device_id = finding.device_id
         key = (device_id, finding.detector, finding.subsystem, "" if device_id else finding.site_id)
-        policy = policy_of(finding.detector, device_id)
+        policy = policy_of(finding.detector)
         alert = self._open.get(key)
         rows: list[Row] = []
         if alert is None:
@@ -105,21 +108,20 @@ class AlertBook:
         """End what the failure and its prediction had raised."""
         rows: list[Row] = []
         for subsystem in sorted(self._failed.pop(device_id, {})):
-            for key in (
-                (device_id, "fault_rule", subsystem, ""),
-                (device_id, "failure_risk", subsystem, ""),
-                (device_id, "failure_risk", "", ""),
-            ):
+            for detector in ("fault_rule", "failure_risk"):
+                key = (device_id, detector, subsystem, "")
                 if key in self._open:
                     rows += self._feed(self._open[key], Closed(at_ms, "repaired"), at_ms)
         return rows
 
-    def left(self, device_id: str, at_ms: int) -> list[Row]:
-        """End everything about a device that is another partition's now."""
+    def left(self, device_id: str, at_ms: int, reason: str) -> list[Row]:
+        """End everything about a device that has left, or is no longer what it was."""
         rows: list[Row] = []
         self._failed.pop(device_id, None)
         for key in sorted(key for key in self._open if key[0] == device_id):
-            rows += self._feed(self._open[key], Closed(at_ms, "device has left"), at_ms)
+            rows += self._feed(self._open[key], Closed(at_ms, reason), at_ms)
+        for key in [key for key in self._ended if key[0] == device_id]:
+            self._ended[key] = replace(self._ended[key], quiet_until_ms=0)
         return rows
 
     def tick(self, now_ms: int) -> list[Row]:
@@ -143,6 +145,9 @@ class AlertBook:
             for alert_id, alert in self._over.items()
             if (alert.work_order_id or "") in open_orders or (alert.resolved_ms or 0) + _REMEMBERED_MS > now_ms
         }
+        for key, ended in list(self._ended.items()):
+            if ended.quiet_until_ms is not None and ended.at_ms + _ENDED_MS < now_ms:
+                del self._ended[key]
         self._sites = {site: until for site, until in self._sites.items() if until is None or until > now_ms}
         for device_id, failed in list(self._failed.items()):
             if max(failed.values()) + _FAILED_MS < now_ms:
@@ -173,7 +178,7 @@ class AlertBook:
         return self._feed(alert, signal, now_ms)
 
     def _feed(self, alert: Alert, signal: Signal, now_ms: int) -> list[Row]:
-        policy = policy_of(alert.detector, alert.device_id)
+        policy = policy_of(alert.detector)
         if alert.state == "pending":
             alert = self._under(alert, self._shade(alert, policy, signal.at_ms))
         after, transition = decide(alert, signal, policy)
@@ -181,7 +186,7 @@ class AlertBook:
 
     def _look(self, alert: Alert, now_ms: int) -> list[Row]:
         """Time has passed: fire, resolve, tell what could not be told, escalate, remind; each if it is due."""
-        policy = policy_of(alert.detector, alert.device_id)
+        policy = policy_of(alert.detector)
         before = alert
         shade = self._shade(alert, policy, now_ms)
         alert = self._under(alert, shade)
@@ -203,7 +208,7 @@ class AlertBook:
 
     def _keep(self, alert: Alert, transition: Transition | None, now_ms: int) -> list[Row]:
         """Store the alert; its rows, and the message that the transition is worth."""
-        policy = policy_of(alert.detector, alert.device_id)
+        policy = policy_of(alert.detector)
         rows: list[Row] = []
         if transition is None:
             if alert.state != "resolved":

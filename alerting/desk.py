@@ -105,10 +105,12 @@ class Desk:
             self._down_ms[device_id] = at_ms
         return self._alerts.repaired(device_id, at_ms)
 
-    def left(self, device_id: str, now_ms: int) -> list[Row]:
-        """The device has left for another partition: its alerts end; its work orders are for people to close."""
+    def left(self, device_id: str, now_ms: int, reason: str = "device has left") -> list[Row]:
+        """The device is another partition's or another model: its alerts end; its orders are for people to close."""
         self._down_ms.pop(device_id, None)
-        return self._alerts.left(device_id, now_ms)
+        rows = self._alerts.left(device_id, now_ms, reason)
+        self._directory.left(device_id)
+        return rows
 
     def tick(self, now_ms: int) -> list[Row]:
         """Let time pass to `now_ms`: durations, what was held back, reminders; then open and give out work orders."""

@@ -36,6 +36,12 @@ class Directory:
         self.devices[device.device_id] = device
         insort(self._at_site.setdefault(device.site_id, []), device.device_id)
 
+    def left(self, device_id: str) -> None:
+        """The device is another partition's now, or begins a new life."""
+        device = self.devices.pop(device_id, None)
+        if device is not None:
+            self._at_site[device.site_id].remove(device_id)
+
     def at_site(self, site_id: str) -> list[str]:
         """Ids of the site's devices, sorted."""
         return self._at_site.get(site_id, [])

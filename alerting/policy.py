@@ -90,10 +90,8 @@ CAUTIOUS = Policy(for_ms=HOUR_MS, keep_ms=DAY_MS, flap_ms=DAY_MS, quiet_ms=7 * D
 """For a detector without an entry: waits, damps, opens no work."""
 
 
-def policy_of(detector: str, device_id: str) -> Policy:
-    """The policy of a detector, by its name; silence of a whole site (no device) is `site_offline`."""
-    if detector == "silence" and not device_id:
-        detector = "site_offline"
+def policy_of(detector: str) -> Policy:
+    """The policy of a detector, by its name."""
     return POLICIES.get(detector, CAUTIOUS)
 
 

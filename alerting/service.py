@@ -14,6 +14,8 @@ _USUAL_A_WINDOW = 1.0
 _USUAL_REPAIR_MS = DAY_MS
 _LATE_MS = 3 * DAY_MS
 """An order counts as overdue when its deadline is so long past: before that it is late, not forgotten."""
+_PREVENTIVE_LATE_MS = 30 * DAY_MS
+"""The same for planned work, which nobody waits for at a device that stands still."""
 _KEPT = 200
 
 
@@ -79,7 +81,7 @@ class ServiceRecord:
         """The score at `at_ms`; the first call begins the customer's history."""
         self._since_ms = at_ms if self._since_ms is None else self._since_ms
         from_ms = at_ms - WINDOW_MS
-        overdue = sum(order.due_ms + _LATE_MS < at_ms for order in self._open.values())
+        overdue = sum(_late_from_ms(order) < at_ms for order in self._open.values())
         recent = [opened for opened in self._opened if opened[0] >= from_ms]
         earlier_windows = max(0.0, (from_ms - self._since_ms) / WINDOW_MS)
         earlier = sum(self._since_ms <= opened[0] < from_ms for opened in self._opened)
@@ -102,3 +104,7 @@ class ServiceRecord:
             return None, 1.0
         usual_ms = (sum(earlier) + 2 * _USUAL_REPAIR_MS) / (len(earlier) + 2)
         return sum(recent) / len(recent), (sum(recent) + 2 * usual_ms) / (len(recent) + 2) / usual_ms
+
+
+def _late_from_ms(order: Order) -> int:
+    return order.due_ms + (_PREVENTIVE_LATE_MS if order.kind == "preventive" else _LATE_MS)

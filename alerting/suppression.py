@@ -57,7 +57,7 @@ class Suppression:
         ]
         if planned:
             entry = max(planned, key=lambda entry: (entry.until_ms, entry.calendar_id))
-            holds = policy_of(alert.detector, alert.device_id).maintenance == "hold"
+            holds = policy_of(alert.detector).maintenance == "hold"
             return Shade(f"maintenance {entry.calendar_id}", holds, entry.until_ms + MAINTENANCE_GRACE_MS)
         muted = [
             command

@@ -125,4 +125,4 @@ class OrderBook:
 
 
 def _kind(alert: Alert) -> WorkKind:
-    return policy_of(alert.detector, alert.device_id).order or "corrective"
+    return policy_of(alert.detector).order or "corrective"

@@ -153,7 +153,10 @@ def date_finding(
     site_id: str,
     customer_id: str,
 ) -> Finding:
-    """Put a date into alerting's words: `due` opens planned work, `expiring` tells of a warranty or contract."""
+    """Put a date into alerting's words: `due` opens planned work, `expiring` tells of a warranty or contract.
+
+    Work stays due until it is done; what has ended expires no more. `due_ms` is 0 where there is no such date.
+    """
     evidence: dict[str, Any] = {
         "what": text,
         "lead_days": lead_days,
@@ -163,8 +166,9 @@ def date_finding(
     }
     names = {"device_id": device_id, "site_id": site_id, "customer_id": customer_id}
     severity: Severity = "warning" if due_ms <= now_ms and detector == "due" else "info"
-    score = 1.0 if due_ms - lead_days * DAY_MS <= now_ms else 0.0
-    return _finding(detector, name, now_ms, score, severity, evidence, names)
+    near = due_ms > 0 and due_ms - lead_days * DAY_MS <= now_ms
+    over = detector == "expiring" and due_ms <= now_ms
+    return _finding(detector, name, now_ms, 1.0 if near and not over else 0.0, severity, evidence, names)
 
 
 def _due(early_ms: int, due_ms: int, late_ms: int) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class SensorWatch(base.Base):  # type: ignore[misc]  # River publishes no types
     KEEP = 60
     """Spans: two weeks."""
 
-    __slots__ = ("_gauges", "changes", "first", "metrics", "shifted_until_ms", "span", "unusual_until_ms")
+    __slots__ = ("_gauges", "changes", "first", "followed", "metrics", "shifted_until_ms", "span")
 
     def __init__(self) -> None:
         self.metrics: tuple[str, ...] = ()
@@ -96,8 +96,10 @@ class SensorWatch(base.Base):  # type: ignore[misc]  # River publishes no types
         """The running span, counted from the epoch."""
         self.first = -1
         """The span of the first observation of `changes`."""
-        self.unusual_until_ms = self.shifted_until_ms = 0
-        """Until when what was told last is followed."""
+        self.followed = 0
+        """For how many spans to come the surprise that was told last is followed."""
+        self.shifted_until_ms = 0
+        """Until when the shift that was told last is followed."""
 
     def __getstate__(self) -> tuple[Any, ...]:
         """Numbers as bytes."""
@@ -107,12 +109,12 @@ class SensorWatch(base.Base):  # type: ignore[misc]  # River publishes no types
             self.changes,
             self.span,
             self.first,
-            self.unusual_until_ms,
+            self.followed,
             self.shifted_until_ms,
         )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        metrics, gauges, self.changes, self.span, self.first, self.unusual_until_ms, self.shifted_until_ms = state
+        metrics, gauges, self.changes, self.span, self.first, self.followed, self.shifted_until_ms = state
         self.metrics = one_of(metrics)
         self._gauges = bytearray(gauges)
 
@@ -122,7 +124,7 @@ class SensorWatch(base.Base):  # type: ignore[misc]  # River publishes no types
         return np.frombuffer(self._gauges, GAUGE_DTYPE)
 
     def window(self, end_ms: int, means: Mapping[str, float], told_from: float = EVEN) -> SpanJudgement | None:
-        """Take in an hour; the judgement of the span before, if this hour begins another one.
+        """Take in an hour; the judgement of the span before, if this hour begins another one and there is any gauge.
 
         Args:
             end_ms: End of the hour. One of a span that has been judged already is dropped.
@@ -130,7 +132,7 @@ class SensorWatch(base.Base):  # type: ignore[misc]  # River publishes no types
             told_from: Odds from which a shift is told.
         """
         span = (end_ms - 1) // SPAN_MS
-        if span < self.span:
+        if span < self.span or not (means or self.metrics):
             return None
         judged = self._close(told_from) if span > self.span >= 0 else None
         if span - self.span > self.KEEP:

@@ -21,6 +21,14 @@ ALL_MODELS = "all"
 """Instead of a model in `BUDGETS_FILE`: what holds for all that it says nothing else about."""
 SERVICE = "service"
 """What is due every `service_interval_days`, as the subsystem of alerts and orders."""
+DATES = frozenset({SERVICE, "calibration", "warranty", "contract"})
+"""What comes due by date, as the subsystem of its alerts and orders: no subsystem and no limit is called so."""
+BUDGETED = frozenset(
+    {"usage_drop", "failure_risk", "sensor_anomaly", "level_shift", "fault_rule", "fault_pattern"}
+)
+"""Detectors that raise under an alert budget."""
+MOST_DAYS = 36_500
+"""Between two services; what is further away has no date."""
 MOST_STEPS = 2**53
 """Below that every whole number of steps is a floating-point number too."""
 
@@ -117,8 +125,9 @@ class DeviceModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     skill: str
     """Skill that a technician needs for this model unless a fault code asks for another."""
     service_interval_days: int
+    """0 for a model without a periodic service."""
     message_interval_s: int
-    """Expected time between two messages of a healthy, connected device."""
+    """Expected time between two messages of a healthy, connected device; above 0 but for `GATEWAY`."""
     metrics: dict[str, Metric]
     faults: dict[str, FaultCode]
     parts: dict[str, PartEntry]
@@ -223,12 +232,18 @@ def parse_model(name: str, text: str) -> DeviceModel:
 
 def _of_budgets(place: str, budgets: Mapping[str, Allowance]) -> Iterable[str]:
     for detector, allowance in budgets.items():
+        if detector not in BUDGETED:
+            yield f"{place}.{detector}: no detector with a budget; those are {sorted(BUDGETED)}"
         for field, value in msgspec.structs.asdict(allowance).items():
             if not 0 < value < math.inf:
                 yield f"{place}.{detector}.{field}: must be above 0"
 
 
 def _problems(model: DeviceModel) -> Iterable[str]:
+    if not 0 <= model.service_interval_days <= MOST_DAYS:
+        yield f"service_interval_days: must be 0 (none) to {MOST_DAYS}"
+    if model.message_interval_s <= 0:
+        yield "message_interval_s: must be above 0"
     usage = [name for name, metric in model.metrics.items() if metric.usage]
     if len(usage) != 1 or model.metrics[usage[0]].kind != "counter":
         yield f"exactly one counter must have usage = true, not {usage}"
@@ -246,6 +261,8 @@ def _problems(model: DeviceModel) -> Iterable[str]:
         missing = [part for part in fault.parts if part not in model.parts]
         if missing:
             yield f"faults.{code}: unknown parts {missing}"
+        if fault.subsystem in DATES:
+            yield f"faults.{code}.subsystem: {fault.subsystem!r} is the name of a date"
     for name, limit in model.limits.items():
         counter = model.metrics.get(limit.metric)
         missing = [part for part in limit.parts if part not in model.parts]
@@ -255,6 +272,8 @@ def _problems(model: DeviceModel) -> Iterable[str]:
             yield f"limits.{name}: every and lead_days must be above 0"
         if missing:
             yield f"limits.{name}: unknown parts {missing}"
-        if name in {SERVICE, *(fault.subsystem for fault in model.faults.values())}:
+        if name in DATES:
+            yield f"limits.{name}: the name is that of a date"
+        elif name in {fault.subsystem for fault in model.faults.values()}:
             yield f"limits.{name}: the name is that of a subsystem"
     yield from _of_budgets("budgets", model.budgets)

@@ -50,9 +50,10 @@ def day_closed(
 def dates(state: PartitionState, device: DeviceState, now_ms: int) -> None:
     """Look at the dates of a device at the end of a day: periodic service, calibration, warranty, contract."""
     entry, names = device.entry, state.names(device.entry)
-    interval_ms = state.catalogue[entry.model].service_interval_days * DAY_MS
-    service_ms = device.dues.next_service_ms(entry.installed_ms, interval_ms, now_ms)
-    state.changed.add(entry.device_id)
+    interval_ms, service_ms = state.catalogue[entry.model].service_interval_days * DAY_MS, 0
+    if interval_ms:
+        service_ms = device.dues.next_service_ms(entry.installed_ms, interval_ms, now_ms)
+        state.changed.add(entry.device_id)
     calibration_ms = entry.calibration_due_ms
     if device.dues.served_ms.get("calibration", 0) >= calibration_ms - LEAD_DAYS * DAY_MS:
         calibration_ms = 0  # it was done; the registry will name the next date
@@ -60,11 +61,9 @@ def dates(state: PartitionState, device: DeviceState, now_ms: int) -> None:
         (SERVICE, "periodic service", service_ms),
         ("calibration", "calibration", calibration_ms),
     ):
-        if due_ms:
-            state.observe(due.date_finding("due", name, due_ms, LEAD_DAYS, now_ms, text, **names))
+        state.observe(due.date_finding("due", name, due_ms, LEAD_DAYS, now_ms, text, **names))
     for name, due_ms in (("warranty", entry.warranty_until_ms), ("contract", entry.contract_until_ms)):
-        if due_ms:
-            state.observe(due.date_finding("expiring", name, due_ms, OFFER_DAYS, now_ms, name, **names))
+        state.observe(due.date_finding("expiring", name, due_ms, OFFER_DAYS, now_ms, name, **names))
 
 
 def served(state: PartitionState, label: Label) -> None:

@@ -70,6 +70,7 @@ class Partition(PartitionState):
             device.watermark_ms = max(self.shared.now_ms, before.watermark_ms if before else 0)
         if before is not None:
             self._end(entry.device_id)
+            self.effects.put(self.shared.desk.left(entry.device_id, self.shared.now_ms, "device is another model"))
 
     def _end(self, device_id: str) -> None:
         """What waited for something of a device waits no longer."""
@@ -86,6 +87,7 @@ class Partition(PartitionState):
             self.changed.add(entry.device_id)
             self.registry_changed()
             self._end(entry.device_id)
+            self.shared.floods.pop(entry.device_id, None)
             self.effects.put(self.shared.desk.left(entry.device_id, self.shared.now_ms))
 
     def _register(self, entry: RegistryEntry) -> None:

@@ -11,12 +11,15 @@ from streams.pane_rows import DAY_MS, HOUR_MS
 from streams.state import PartitionState
 
 ANOMALY, SHIFT = "sensor_anomaly", "level_shift"
-FOLLOWED_MS = 2 * DAY_MS
-"""How long people are told how it goes on with a surprise: longer than its alert needs to resolve."""
+FOLLOWED_SPANS = 40
+"""How many judged spans alerting hears of after a surprise: ten days of them; an alert that has come again and again
+needs eight to resolve. Time alone would pass while the device says nothing."""
 SHIFT_UP_MS = 3 * DAY_MS
 """A shifted level is the usual one after so long, if nobody has closed its alert before."""
 _TOLD = 0.5
 """Where alerting raises."""
+_GONE = 0.25
+"""Below it alerting counts towards resolving."""
 
 
 def hour_closed(state: PartitionState, device: DeviceState, start_ms: int, panes: Mapping[int, np.void]) -> None:
@@ -53,9 +56,10 @@ def _surprise(
     entry = device.entry
     budget = budget_of(state, entry.model)
     score = budget.observe(ANOMALY, (entry.device_id, subsystem), judged.end_ms, judged.surprise_odds)
-    if score >= _TOLD:
-        watch.unusual_until_ms = judged.end_ms + FOLLOWED_MS
-    if judged.end_ms <= watch.unusual_until_ms:
+    if score >= _TOLD or (watch.followed and score >= _GONE):
+        watch.followed = FOLLOWED_SPANS
+    if watch.followed:
+        watch.followed -= 1
         threshold = budget.threshold(ANOMALY)
         state.observe(anomaly_finding(judged, score, threshold, subsystem=subsystem, **state.names(entry)))
 

@@ -80,7 +80,7 @@ def silent(at_ms: int, device_id: str = "ct-1", score: float = 1.0) -> Finding:
 
 def site_dark(at_ms: int, score: float = 1.0) -> Finding:
     """The site's devices are dark together."""
-    return finding("silence", at_ms, score, device_id="", subsystem="site", severity="error")
+    return finding("site_offline", at_ms, score, device_id="", severity="error")
 
 
 def risk(at_ms: int, score: float, device_id: str = "ct-1", severity: Severity = "warning") -> Finding:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from alerting_help import DAY, DEVICES, HOUR, command_ids, hospital, told, tube_failure
+from alerting_help import DAY, DEVICES, HOUR, command_ids, finding, hospital, orders, told, tube_failure
 
 from alerting.customers import CustomerBook
 from alerting.desk import Desk
@@ -14,6 +14,7 @@ from alerting.service import ServiceScore
 from alerting.texts import text
 from alerting.usage import DeviceDay, UsageRecord, UsageScore
 from schema.commands import AcknowledgeFlag, CloseFlag, FlagOutcome
+from schema.findings import Severity
 from schema.rows import ChurnFlagRow, CustomerHealthRow, OutboxRow, Row
 
 WELL = ServiceScore(100.0, 0, 0, 1.0, 0.0, None, 1.0, 0)
@@ -141,6 +142,20 @@ def test_three_failures_in_a_month_are_poor_service_but_no_churn() -> None:
         desk.tick(28 * DAY + number)
         desk.repaired(f"ct-{number + 1}", 28 * DAY + 10)
     assert set(levels(live(desk, [1.0] * 14, 28))) <= {"none", "blue"}
+
+
+@pytest.mark.parametrize(("detector", "days_late", "score"), [("due", 29, 100), ("due", 31, 85), ("fault_rule", 4, 85)])
+def test_planned_work_is_forgotten_after_a_month_and_a_repair_after_three_days(
+    detector: str, days_late: int, score: float
+) -> None:
+    desk = hospital()
+    severity: Severity = "info" if detector == "due" else "error"
+    for device_id in DEVICES[:3]:
+        desk.observe(finding(detector, 0, device_id=device_id, subsystem="service", severity=severity), 0)
+    opened = orders(desk.tick(0))
+    assert len(opened) == 3
+    late = desk._customers._record("h").service.score(max(order.due_at for order in opened) + days_late * DAY)
+    assert 100 - 5 * late.overdue == score
 
 
 def flagged(desk: Desk) -> ChurnFlagRow:

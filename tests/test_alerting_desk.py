@@ -203,6 +203,20 @@ def test_silence_that_people_closed_stays_quiet_until_the_device_was_heard() -> 
     assert last_alert(desk.observe(silent(32 * DAY), 32 * DAY)).state == "pending"
 
 
+def test_how_an_alert_ended_is_forgotten_after_three_months_unless_its_quiet_waits_for_the_condition_to_go() -> None:
+    desk = hospital()
+    for number in range(3):
+        desk.observe(finding("fault_rule", 0, subsystem=f"made-up-{number}"), 0)
+        desk.observe(finding("fault_rule", HOUR, 0.0, subsystem=f"made-up-{number}"), HOUR)
+    alert = last_alert(desk.observe(silent(0), 0))
+    desk.command(CloseAlert(command_id=next(command_ids), actor="ann", alert_id=alert.alert_id, outcome="unclear"), 0)
+    desk.tick(89 * DAY)
+    assert "made-up-2" in repr(state(desk))
+    desk.tick(92 * DAY)
+    assert "made-up" not in repr(state(desk))
+    assert desk.observe(silent(93 * DAY), 93 * DAY) == []
+
+
 def test_an_alert_that_comes_again_soon_counts_a_flap_and_must_hold_longer() -> None:
     desk = hospital()
     desk.observe(silent(0), 0)

@@ -17,7 +17,7 @@ from alerting.lifecycle import (
     duration,
     raised,
 )
-from alerting.policy import Policy, policy_of
+from alerting.policy import Policy
 
 PATIENT = Policy(for_ms=2 * HOUR, keep_ms=3 * HOUR)
 ONWARD = {
@@ -119,10 +119,6 @@ def test_what_is_over_can_still_be_judged_once() -> None:
 @pytest.mark.parametrize(("length_ms", "words"), [(15 * MINUTE, "15 min"), (2 * HOUR, "2 h"), (48 * HOUR, "2 d")])
 def test_durations_read_well(length_ms: int, words: str) -> None:
     assert duration(length_ms) == words
-
-
-def test_silence_without_a_device_has_the_policy_of_a_site() -> None:
-    assert policy_of("silence", "") == policy_of("site_offline", "") != policy_of("silence", "ct-1")
 
 
 scores = st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9, 1.0])

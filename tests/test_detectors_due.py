@@ -1,5 +1,6 @@
 """Due dates: when a counter reaches its limit, what planned work follows, and what sets it back."""
 
+import math
 import pickle
 import random
 from pathlib import Path
@@ -52,6 +53,18 @@ def test_eight_of_ten_forecasts_hold_within_their_deciles() -> None:
             took += 1
         held += said.early_days - 1 <= took <= said.late_days + 1
     assert held >= 160
+
+
+@pytest.mark.parametrize("growth", [math.nan, math.inf, -math.inf, -5.0])
+def test_growth_that_is_no_number_changes_no_forecast(growth: float) -> None:
+    told, untold = grown(84), grown(84)
+    told.update(MONDAY + 84, 1.0, growth)
+    told.update(MONDAY + 84, math.nan, 10.0)
+    for day in range(MONDAY + 85, MONDAY + 140):
+        told.update(day, 1.0, week(day))
+        untold.update(day, 1.0, week(day))
+    assert told.forecast(MONDAY + 140, 60.0) == untold.forecast(MONDAY + 140, 60.0)
+    assert 0 < told.chance(MONDAY + 140, 60.0, 9) == untold.chance(MONDAY + 140, 60.0, 9) < 1
 
 
 def test_a_counter_whose_growth_changes_is_less_certain() -> None:
@@ -205,6 +218,25 @@ def test_dates_of_the_registry_come_up_before_they_pass() -> None:
     alerts, orders = hospital.days(4)
     assert ("expiring", "warranty") not in alerts
     assert [(order.kind, order.subsystem) for order in orders] == [("preventive", "calibration")]
+
+
+def test_a_warranty_that_has_ended_expires_no_more() -> None:
+    hospital = Hospital(warranty_until_ms=-900, contract_until_ms=20)
+    alerts, _ = hospital.days(19)
+    assert ("expiring", "warranty") not in alerts
+    assert alerts["expiring", "contract"].state == "firing"
+    alerts, _ = hospital.days(2)
+    assert alerts["expiring", "contract"].state == "resolved"
+
+
+def test_a_date_that_the_registry_takes_back_is_due_no_more() -> None:
+    hospital = Hospital(calibration_due_ms=5, contract_until_ms=20)
+    alerts, _ = hospital.days(2)
+    assert {alerts["due", "calibration"].state, alerts["expiring", "contract"].state} == {"firing"}
+    known = hospital.partition.devices["d"].entry
+    hospital.partition.apply((replace(known, calibration_due_ms=0, contract_until_ms=0),))
+    alerts, _ = hospital.days(4)
+    assert {alerts["due", "calibration"].state, alerts["expiring", "contract"].state} == {"resolved"}
 
 
 def test_planned_work_is_not_what_a_customer_complains_of() -> None:

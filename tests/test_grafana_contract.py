@@ -12,6 +12,7 @@ import pytest
 from grafana_rows import migrated_database
 
 import schema
+from alerting.policy import POLICIES
 from wardwatch.local import LocalParts
 
 README = Path(schema.__file__).with_name("README.md").read_text("utf-8")
@@ -56,6 +57,11 @@ def test_the_rest_is_named_as_closed(migrated: psycopg.Connection[Any]) -> None:
         assert f"| `{table}` |" in README
         may_read = migrated.execute("SELECT has_table_privilege('wardwatch_reader', %s, 'SELECT')", [table]).fetchone()
         assert may_read == (False,)
+
+
+def test_every_detector_that_raises_alerts_is_named() -> None:
+    [row] = re.findall(r"^\| `detector` \| text \| (.+) \|$", README.partition("### `work_orders`")[0], re.MULTILINE)
+    assert POLICIES.keys() <= set(re.findall(r"`(\w+)`", row))
 
 
 @pytest.mark.parametrize("example", re.findall(r"```sql\n(.*?)```", README, flags=re.DOTALL))

@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from detectors.announcement import FleetAnnouncements
 from schema.catalogue import Metric, load_catalogue
 from schema.messages import Fault, Message, Reading
 from schema.record import Tick, decode, encode_registry, encode_telemetry, encode_tick
 from schema.registry import Customer, Device, Site
+from schema.rows import AlertRow
 from simulator.offline import messages
 from simulator.scenario import CLOCK_MS, Scenario
 from streams import snapshot
@@ -264,6 +266,26 @@ def test_a_device_that_becomes_another_model_begins_a_new_life() -> None:
     for hour in range(2, 8):
         partition.apply(Tick("bridge", hour * HOUR_MS))
     assert len(partition.devices["d"].last) == len(CATALOGUE["mri"].metrics)
+
+
+def test_a_device_that_becomes_another_model_leaves_its_alerts_behind() -> None:
+    partition = one_device()
+    send(partition, telemetry("d", 1, 1, HOUR_MS, Fault(HOUR_MS, "XR-900", "critical", "tube", "")))
+    partition.effects.clear()
+    partition.apply((Device(device_id="d", model="mri", site_id="s", customer_id="c", installed_ms=0),))
+    alerts = [row for row in partition.effects.rows.values() if isinstance(row, AlertRow)]
+    assert {(row.detector, row.state) for row in alerts} == {("fault_rule", "resolved")}
+    assert not partition.shared.desk._alerts.is_failed("d")
+
+
+def test_nothing_is_kept_of_a_device_that_has_left() -> None:
+    partition = one_device()
+    assert "'d'" in repr(partition.dump())
+    send(partition, telemetry("d", 1, 1, HOUR_MS, Fault(HOUR_MS, "XR-101", "warning", "tube", "")))
+    partition.shared.fleet.of(FleetAnnouncements, "").observe(("d", "tube"), HOUR_MS, 5.0)
+    partition.shared.floods["d"] = frozenset({"bridge"})
+    partition.apply((Device(device_id="d", model="ct", site_id="s", customer_id="elsewhere", installed_ms=0),))
+    assert "'d'" not in repr(partition.dump())
 
 
 def test_a_cut_goes_on_under_another_catalogue_with_the_slots_by_name() -> None:

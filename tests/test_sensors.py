@@ -87,6 +87,13 @@ def test_hours_of_a_judged_span_and_values_that_are_no_numbers_change_nothing() 
     assert watched(calm, 5, one, 20) == watched(calm, 5, other, 20)
 
 
+def test_hours_before_there_is_a_gauge_change_nothing() -> None:
+    late, watch = SensorWatch(), SensorWatch()
+    for hour in range(24 * 3):
+        assert late.window((hour + 1) * HOUR_MS, {}) is None
+    assert watched(calm, 30, late, first=3) == watched(calm, 30, watch, first=3)
+
+
 def test_after_a_long_silence_levels_are_learnt_anew() -> None:
     watch = SensorWatch()
     watched(calm, 40, watch)
@@ -163,6 +170,26 @@ def test_people_hear_of_an_unusual_hour_and_it_ends_when_all_is_as_usual() -> No
     assert (alert.subsystem, alert.severity, alert.state) == ("tube", "info", "resolved")
     assert alert.evidence["metric"] == "tube_cel"
     assert clinic.alerts("level_shift") == []
+
+
+@pytest.mark.parametrize("days_between", [0.5, 3, 5], ids=["within its time", "just after", "later"])
+def test_alerts_of_surprises_end_when_all_is_as_usual_however_often_they_came(days_between: float) -> None:
+    first = 41 * 24 + 3
+    loud = {first, first + round(24 * days_between), first + round(48 * days_between)}
+    clinic = Clinic()
+    clinic.live(40)
+    clinic.live(24, lambda hour: calm(hour) + (30 + 20 * (hour - first) / 24 if hour in loud else 0))
+    assert {alert.state for alert in clinic.alerts("sensor_anomaly")} == {"resolved"}
+
+
+def test_the_alert_of_a_surprise_before_a_gap_ends_when_the_device_is_heard_again() -> None:
+    clinic = Clinic()
+    clinic.live(40)
+    clinic.live(1 + 5 / 24, lambda hour: calm(hour) + (30 if hour == 41 * 24 + 3 else 0))
+    clinic.hour += 5 * 24
+    clinic.live(3)
+    [alert] = clinic.alerts("sensor_anomaly")
+    assert alert.state == "resolved"
 
 
 def test_planned_maintenance_is_left_out() -> None:
