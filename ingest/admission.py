@@ -92,6 +92,8 @@ class Admission:
 
     def drain(self) -> list[Entry]:
         """Give away what waits, in an order that keeps that of each partition."""
+        for entry in self.overflow.refused() if self.overflow is not None else ():
+            self.refuse(entry)
         entries = self._batch.drain()
         if self.overflow is not None:
             entries += self.overflow.drain()

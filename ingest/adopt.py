@@ -17,6 +17,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from ingest.connection import arrival_of, make_client, open_session
 from ingest.intake import Arrival
+from ingest.settings import BridgeConfig
 from schema.topics import mark_topic
 
 _log = structlog.get_logger("ingest")
@@ -26,7 +27,7 @@ class Adoption:
     """The session of `source`; `put` takes what comes from it, as of `connection`, the mark behind everything last."""
 
     def __init__(
-        self, mqtt_url: str, source: str, connection: int, put: Callable[[Arrival], None], shares: list[str]
+        self, config: BridgeConfig, source: str, connection: int, put: Callable[[Arrival], None], shares: list[str]
     ) -> None:
         self.source = source
         self.connection = connection
@@ -34,13 +35,13 @@ class Adoption:
         """The session belongs to somebody else, or could not be had."""
         self._put = put
         self._shares = shares
-        self._client = make_client(mqtt_url, source, reconnect=False, manual_ack=True)
+        self._client = make_client(config.mqtt_url, source, config.tls, reconnect=False, manual_ack=True)
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_unsubscribe = self._on_unsubscribe
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
-        open_session(self._client, mqtt_url)
+        open_session(self._client, config.mqtt_url)
 
     def acknowledge(self, arrival: Arrival) -> None:
         """Tell the broker that an arrival of this connection is written."""

@@ -91,7 +91,7 @@ class Bridge:
         self._caught_up = False
         self._connection_lock = threading.Lock()
         self._looked_s = 0.0
-        self._client = make_client(config.mqtt_url, config.source, manual_ack=True)
+        self._client = make_client(config.mqtt_url, config.source, config.tls, manual_ack=True)
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect

@@ -1,6 +1,5 @@
 """How a bridge reaches its broker: the address, and paho's client for it."""
 
-import ssl
 from urllib.parse import unquote, urlsplit
 
 from paho.mqtt.client import Client, MQTTMessage, MQTTv5
@@ -10,6 +9,7 @@ from paho.mqtt.properties import Properties
 
 from ingest.bulk import BulkClient
 from ingest.intake import Arrival
+from ingest.settings import Tls
 
 SESSION_EXPIRY_S = 7 * 86_400
 RECEIVE_MAXIMUM = 65_535
@@ -18,8 +18,10 @@ CONNECT_TIMEOUT_S = 3.0
 RECONNECT_MAX_S = 30
 
 
-def make_client(url: str, client_id: str, *, reconnect: bool = True, manual_ack: bool = False) -> BulkClient:
-    """Return a client for the broker at an MQTT URL, not connected yet."""
+def make_client(
+    url: str, client_id: str, tls: Tls, *, reconnect: bool = True, manual_ack: bool = False
+) -> BulkClient:
+    """Return a client for the broker at an MQTT URL, not connected yet; `tls` counts where the URL is `mqtts:`."""
     parts = urlsplit(url)
     client = BulkClient(
         CallbackAPIVersion.VERSION2,
@@ -33,7 +35,7 @@ def make_client(url: str, client_id: str, *, reconnect: bool = True, manual_ack:
     if parts.username is not None:
         client.username_pw_set(unquote(parts.username), None if parts.password is None else unquote(parts.password))
     if parts.scheme == "mqtts":
-        client.tls_set_context(ssl.create_default_context())
+        client.tls_set_context(tls.context())
     return client
 
 

@@ -28,6 +28,8 @@ class Early:
         """The first clock that was heard beside them; 0 before."""
         self._arrivals: list[Arrival] = []
         self._bytes = 0
+        self._told = 0
+        """How many waited when it was last said that nothing more is taken."""
 
     @property
     def full(self) -> bool:
@@ -38,8 +40,12 @@ class Early:
         """Have an arrival wait."""
         self._arrivals.append(arrival)
         self._bytes += len(arrival.payload)
-        if self.full:
-            _log.warning("takes nothing more before a clock is heard", messages=len(self._arrivals))
+
+    def tell(self) -> None:
+        """Say that nothing more is taken, once for all that came since the last call."""
+        if self.full and self._told != len(self._arrivals):
+            self._told = len(self._arrivals)
+            _log.warning("takes nothing more before a clock is heard", messages=self._told)
 
     def hear(self, payload: bytes) -> None:
         """Note a clock that was heard beside what waits."""

@@ -57,7 +57,7 @@ class Neighbours:
         self._simulated = config.clock == "simulated"
         self._timeout_s = config.peer_timeout_ms / 1000
         also = [*([config.dropped_topic] if config.dropped_topic else []), *([CLOCK_TOPIC] if self._simulated else [])]
-        self._line = PeerLine(config.mqtt_url, config.source, also)
+        self._line = PeerLine(config.mqtt_url, config.source, also, config.tls)
         self._peers = Peers(config.source, timeout_s=self._timeout_s)
         self._drops = Drops()
         self._life = 0
@@ -219,8 +219,7 @@ class Neighbours:
             return
         for source in self._peers.absent(now_s):
             if now_s >= self._not_before_s.get(source, 0.0):
-                url, connection = self._config.mqtt_url, self._new_connection()
-                self._adoption = Adoption(url, source, connection, self._put, SHARES)
+                self._adoption = Adoption(self._config, source, self._new_connection(), self._put, SHARES)
                 self._emptied = False
                 return
 

@@ -7,7 +7,7 @@ while it floods. How far records are admitted again is noted in the log from
 time to time; after a crash some come twice, which the partition finds by their numbers.
 
 In memory are the offsets of at most `INDEXED` records a device; what lies beyond is looked for in the log when its turn
-comes.
+comes. A record that is none any more, as a disk has spoilt it, goes to the quarantine, and the next one follows.
 """
 
 from collections import deque
@@ -15,16 +15,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import structlog
+
 from ingest.batch import Entry
+from ingest.refusal import Problems, refused
 from ingest.settings import BridgeConfig, BridgeStats
-from schema.messages import Message
-from schema.record import TelemetryRecord, decode, encode_telemetry
+from schema.messages import Message, Refused
+from schema.record import CorruptRecordError, TelemetryRecord, decode, encode_telemetry
 from schema.topics import OVERFLOW
 
 RECORD_MESSAGES = 50
 RECORD_READINGS = 2000
 INDEXED = 1000
 SCANNED = 200
+
+_log = structlog.get_logger("ingest")
 
 
 class OverflowStore(Protocol):
@@ -77,6 +82,8 @@ class Overflow:
         self._staged: deque[str] = deque()
         self._end = 0
         """Nothing of ours lies at or beyond it, except what is waiting."""
+        self._spoilt: set[int] = set()
+        self._refused: list[Refused] = []
 
     def __len__(self) -> int:
         return len(self._devices)
@@ -143,23 +150,32 @@ class Overflow:
     def next(self, device_id: str) -> tuple[bytes, int, int] | None:
         """Take a device's oldest record in the log, with its numbers of messages and readings; None if it has none."""
         waiting = self._devices[device_id]
-        if not waiting.offsets and waiting.beyond is not None:
-            self._look_beyond(device_id, waiting)
-        if not waiting.offsets:
-            return None
-        (_, value), *_ = self._store.read(waiting.offsets[0], 1)
-        record = decode(value)
-        assert isinstance(record, TelemetryRecord)
-        waiting.offsets.popleft()
-        messages = len(record.messages)
-        waiting.messages -= messages
-        self._stats.overflow_waiting -= messages
-        self._stats.readmitted += messages
-        return value, messages, len(record.readings)
+        while True:
+            if not waiting.offsets and waiting.beyond is not None:
+                self._look_beyond(device_id, waiting)
+            if not waiting.offsets:
+                return None
+            wanted = waiting.offsets[0]
+            offset, value = next(iter(self._store.read(wanted, 1)), (-1, b""))
+            record = self._decoded(offset, value) if offset == wanted else None
+            waiting.offsets.popleft()
+            if record is None:
+                continue
+            messages = len(record.messages)
+            waiting.messages -= messages
+            self._stats.overflow_waiting -= messages
+            self._stats.readmitted += messages
+            return value, messages, len(record.readings)
+
+    def refused(self) -> list[Refused]:
+        """Give away what is for the quarantine: records that cannot be read, each once."""
+        found, self._refused = self._refused, []
+        return found
 
     def forget(self, device_id: str) -> None:
         """A device of which nothing waits floods no more."""
-        del self._devices[device_id]
+        waiting = self._devices.pop(device_id)
+        self._stats.overflow_waiting -= waiting.messages  # of records that could not be read
         self._stats.flooding = len(self._devices)
 
     def note(self) -> None:
@@ -213,11 +229,25 @@ class Overflow:
     def _scan(self, offset: int) -> Iterator[tuple[int, TelemetryRecord]]:
         while records := self._store.read(offset, SCANNED):
             for at, value in records:
-                record = decode(value)
-                if isinstance(record, TelemetryRecord):
+                record = self._decoded(at, value)
+                if record is not None:
                     yield at, record
             offset = records[-1][0] + 1
             self._end = max(self._end, offset)
+
+    def _decoded(self, offset: int, value: bytes) -> TelemetryRecord | None:
+        """The record at an offset; None if it is none, which is told once."""
+        try:
+            record = decode(value)
+        except CorruptRecordError as error:
+            if offset not in self._spoilt:
+                self._spoilt.add(offset)
+                _log.warning("a record of the overflow cannot be read", offset=offset, error=str(error))
+                problems = Problems()
+                problems.add("corrupt_record", str(error))
+                self._refused.append(refused(f"log/{OVERFLOW}/{offset}", value, problems, received_ms=0))
+            return None
+        return record if isinstance(record, TelemetryRecord) else None
 
 
 def _index(waiting: _Waiting, offset: int) -> None:

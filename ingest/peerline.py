@@ -15,7 +15,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from ingest.connection import KEEPALIVE_S, address, make_client
-from ingest.settings import is_source
+from ingest.settings import Tls, is_source
 from schema.topics import ALIVE_TOPICS, WRITTEN_TOPIC, alive_topic
 
 HEARD_AT_MOST = 10_000
@@ -43,14 +43,14 @@ class Heard(NamedTuple):
 class PeerLine:
     """Hears heartbeats, what others have written, and `also` other topics."""
 
-    def __init__(self, mqtt_url: str, source: str, also: Sequence[str]) -> None:
+    def __init__(self, mqtt_url: str, source: str, also: Sequence[str], tls: Tls) -> None:
         self.life = 0
         """0 while nothing is heard; another number whenever something may have been missed."""
         self._address = address(mqtt_url)
         self._source = source
         self._topics = [ALIVE_TOPICS, WRITTEN_TOPIC, *also]
         self._heard: deque[Heard] = deque()
-        self._client = make_client(mqtt_url, f"{source}-peers")
+        self._client = make_client(mqtt_url, f"{source}-peers", tls)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_disconnect = self._on_disconnect

@@ -22,9 +22,11 @@ Reason = Literal[
     "not_finite",
     "out_of_range",
     "privacy",
+    "corrupt_record",
 ]
-"""`invalid_json`: the bytes are no JSON (or, by content type, no MessagePack). `invalid_payload`: they are, but a field
-is missing or of a wrong type. `unknown_model`: the device is registered with a model that no catalogue file has."""
+"""`corrupt_record`: no message, but what should be a record of the overflow. `invalid_json`: the bytes are no JSON (or,
+by content type, no MessagePack). `invalid_payload`: they are, but a field is missing or of a wrong type.
+`unknown_model`: the device is registered with a model that no catalogue file has."""
 
 KEPT_BYTES = 64 * 1024
 _TOPIC_LENGTH = 512

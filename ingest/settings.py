@@ -1,8 +1,10 @@
 """What a bridge is told when it starts, and what it counts."""
 
 import re
+import ssl
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 Clock = Literal["wall", "simulated"]
@@ -13,6 +15,29 @@ _SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 def is_source(name: str) -> bool:
     """Tell whether a bridge may be called so."""
     return _SOURCE.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files for a broker that is reached by `mqtts:`; its name is always checked against its certificate."""
+
+    ca_file: Path | None = None
+    """Who has signed the broker's certificate; None: whom this machine trusts."""
+    cert_file: Path | None = None
+    """Who we are, to a broker that asks for it."""
+    key_file: Path | None = None
+    """The key of that certificate, if it is not in the same file."""
+
+    def context(self) -> ssl.SSLContext:
+        """What clients connect with.
+
+        Raises:
+            OSError: a file is missing or is not what it should be (`ssl.SSLError`).
+        """
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.cert_file is not None:
+            context.load_cert_chain(self.cert_file, self.key_file)
+        return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +73,7 @@ class BridgeConfig:
     """In wall-clock mode, after how long without a heartbeat another bridge is given up."""
     dropped_topic: str | None = "$SYS/broker/publish/messages/dropped"
     """Topic on which the broker counts what it has dropped; None: it does not say."""
+    tls: Tls = Tls()
 
     def __post_init__(self) -> None:
         if not is_source(self.source):

@@ -147,6 +147,7 @@ class Writer:
         if self._strangers:
             for arrival in self._strangers.settled():
                 self._message(arrival, wall_ms=self._now_ms(), known=True)
+        self._early.tell()
         if self._early.full and self._early.heard_ms:
             self._let_in(self._early.heard_ms)
         if self._commit_is_due(may_tick=may_tick):

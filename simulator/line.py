@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from zlib import crc32
 
 import paho.mqtt.client as mqtt
@@ -38,9 +38,11 @@ class Line:
         subscriptions: list[tuple[str, int]],
         on_message: Callable[[str, bytes], None],
         on_restored: Callable[["Line"], None],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.name = name
         self._url = urlsplit(url)
+        self._tls = tls
         self._selector = selector
         self._subscriptions = subscriptions
         self._on_message = on_message
@@ -136,9 +138,10 @@ class Line:
         client.max_queued_messages_set(0)
         client.connect_timeout = _GIVE_UP_S
         if self._url.username:
-            client.username_pw_set(self._url.username, self._url.password)
+            password = self._url.password
+            client.username_pw_set(unquote(self._url.username), None if password is None else unquote(password))
         if self._url.scheme == "mqtts":
-            client.tls_set()
+            client.tls_set_context(self._tls or ssl.create_default_context())
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         client.on_connect = self._connected

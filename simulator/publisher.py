@@ -9,9 +9,11 @@ When the broker was lost, virtual time stands still until everything is sent aga
 """
 
 import selectors
+import ssl
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from schema.topics import CLOCK_CONFIRMED_TOPIC, confirmed_topic, state_topic
 from simulator.clocks import Clocks
@@ -42,6 +44,7 @@ def play(
     *,
     speed: float | None = None,
     bridges: int = 1,
+    tls: ssl.SSLContext | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     staff: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
@@ -49,12 +52,13 @@ def play(
     """Publish the whole scenario; returns when the last clock is confirmed or `stop` is set.
 
     `speed` bounds the pace to so many virtual seconds a second; None is as fast as the pipeline takes it. `bridges` is
-    the number of confirmations that make a clock confirmed. `staff` is called with the virtual time once a virtual day,
-    when every clock up to then is confirmed, and time stands still until it returns. A broker that cannot be reached
-    is waited for, and `on_progress` says so.
+    the number of confirmations that make a clock confirmed. `tls` is for `mqtts:`; None trusts whom this machine does.
+    `staff` is called with the virtual time once a virtual day, when every clock up to then is confirmed, and time
+    stands still until it returns. A broker that cannot be reached is waited for, and `on_progress` says so.
     """
     with selectors.DefaultSelector() as selector:
-        player = _Player(scenario, mqtt_url, selector, speed, bridges, on_progress, staff, stop or threading.Event())
+        line = partial(Line, url=mqtt_url, selector=selector, tls=tls)
+        player = _Player(scenario, line, selector, speed, bridges, on_progress, staff, stop or threading.Event())
         return player.run()
 
 
@@ -62,7 +66,7 @@ class _Player:
     def __init__(
         self,
         scenario: Scenario,
-        url: str,
+        line: Callable[..., Line],
         selector: selectors.BaseSelector,
         speed: float | None,
         bridges: int,
@@ -71,6 +75,7 @@ class _Player:
         stop: threading.Event,
     ) -> None:
         self._scenario = scenario
+        self._line = line
         self._selector = selector
         self._speed = speed
         self._on_progress = on_progress
@@ -86,17 +91,15 @@ class _Player:
         self._will_of: dict[str, Sent] = {}
         self._clocks = Clocks(bridges)
         gateways = scenario.fleet.gateways()
-        self._control = Line(
+        self._control = line(
             "simulator-clock",
-            url,
-            selector,
             subscriptions=[(CLOCK_CONFIRMED_TOPIC, 1), *((state_topic(gateway_id), 1) for gateway_id in gateways)],
             on_message=self._control_message,
             on_restored=lambda _line: self._control_restored(),
         )
         self._gateway_of_topic = {state_topic(gateway_id): gateway_id for gateway_id in gateways}
         self._device_of_topic = {confirmed_topic(m.device_id): m.device_id for m in scenario.fleet.machines}
-        self._gateways = {gateway_id: self._gateway(gateway_id, url) for gateway_id in gateways}
+        self._gateways = {gateway_id: self._gateway(gateway_id) for gateway_id in gateways}
         self._recovery = Recovery(
             self._gateways, self._control, self._clocks, self._tally, self._serve_until, scenario.start_ms
         )
@@ -126,17 +129,15 @@ class _Player:
         self._tell("", 0.0)
         return self._tally.totals(self._at_ms)
 
-    def _gateway(self, gateway_id: str, url: str) -> Gateway:
+    def _gateway(self, gateway_id: str) -> Gateway:
         topics = [
             (confirmed_topic(machine.device_id), 0)
             for machine in self._scenario.fleet.machines
             if machine.gateway_id == gateway_id
         ]
         return Gateway(
-            Line(
+            self._line(
                 gateway_id,
-                url,
-                self._selector,
                 subscriptions=topics,
                 on_message=lambda topic, payload: self._confirmed(gateway_id, topic, payload),
                 on_restored=lambda _line: self._recovery.gateway_restored(self._gateways[gateway_id]),

@@ -25,7 +25,7 @@ from schema.record import TelemetryRecord, Tick, decode, encode_telemetry, encod
 from schema.registry import Device
 from schema.topics import OVERFLOW, REFUSED, TELEMETRY, alive_topic, telemetry_topic
 from streams.logs.embedded import EmbeddedLog
-from wardwatch.bridging import OverflowTopic, lag_of, other_sources, overflow_floor
+from wardwatch.bridging import OverflowTopic, lag_of, last_ticks, other_sources, overflow_floor
 from wardwatch.local import LocalParts
 from wardwatch.local.mosquitto import find
 from wardwatch.local.parts import default_parts
@@ -269,7 +269,9 @@ def test_a_new_bridge_learns_from_the_log_which_others_count(tmp_path: Path) -> 
     with new_log(tmp_path) as log:
         for source, state in (("a", "joined"), ("b", "joined"), ("a", "tick"), ("b", "left"), ("me", "tick")):
             log.append([(TELEMETRY, 1, encode_tick(Tick(source, T0, state)))])  # type: ignore[arg-type] # one of three
+        log.append([(TELEMETRY, 1, encode_tick(Tick("c", T0, "joined"))[:-1])])
         assert other_sources(log, "me", PARTITIONS) == ["a"]
+        assert last_ticks(log, "me", PARTITIONS) == {1: T0}
 
 
 def test_the_overflow_topic_is_kept_from_the_oldest_that_waits(tmp_path: Path) -> None:
@@ -286,3 +288,5 @@ def test_the_overflow_topic_is_kept_from_the_oldest_that_waits(tmp_path: Path) -
         assert overflow_floor(log) == 3
         topic.note("b", 4)
         assert overflow_floor(log) == 4
+        log.append([(OVERFLOW, 0, b"spoilt")])
+        assert overflow_floor(log) == 5

@@ -11,12 +11,12 @@ from ingest.intake import Arrival
 from ingest.overflow import INDEXED, Overflow
 from ingest.quota import Quota
 from ingest.settings import BridgeConfig, BridgeStats
-from schema.messages import Message
+from schema.messages import Message, Refused
 from schema.notices import Notice
 from schema.record import TelemetryRecord, Tick, decode, encode_tick
 from schema.registry import Customer, Site
 from schema.rows import AlertRow
-from schema.topics import OVERFLOW, TELEMETRY
+from schema.topics import OVERFLOW, REFUSED, TELEMETRY
 from streams.partition import Partition
 
 HOUR_MS = 3_600_000
@@ -221,6 +221,58 @@ def test_another_bridge_admits_again_what_a_dead_one_left() -> None:
     assert heir.next(f"mri-{A}") is None
     heir.note()
     assert dead.store.positions["b"] == len(dead.store.records)
+
+
+def spoil(store: Store, offset: int) -> None:
+    """The log's disk has changed a byte."""
+    value = bytearray(store.records[offset])
+    value[-1] ^= 1
+    store.records[offset] = bytes(value)
+
+
+def refusals(bench: QuotaBench) -> list[tuple[str, str, int]]:
+    found: list[Any] = []
+    for topic, _, value in chain.from_iterable(bench.appends):
+        record = decode(value) if topic == REFUSED else None
+        found += record if isinstance(record, tuple) else ()
+    return [(each.topic, each.reason, each.length) for each in found if isinstance(each, Refused)]
+
+
+def test_a_record_of_the_overflow_that_is_spoilt_goes_to_the_quarantine_and_holds_up_nothing() -> None:
+    bench = QuotaBench()
+    bench.run(clock(0), *(message(A, seq) for seq in range(1, BURST + 31)), clock(1))
+    place = len(bench.store.records) - 1
+    record = decode(bench.store.records[place])
+    assert isinstance(record, TelemetryRecord)
+    spoil(bench.store, place)
+    for step in range(2, 60):
+        bench.run(message(A, BURST + 29 + step), clock(step))
+    assert set(range(1, BURST + 89)) - set(bench.seqs(A)) == {each.seq for each in record}
+    assert (bench.stats.overflow_waiting, bench.stats.failed_attempts) == (0, 0)
+    assert refusals(bench) == [(f"log/{OVERFLOW}/{place}", "corrupt_record", len(bench.store.records[place]))]
+    assert bench.stats.refused["corrupt_record"] == 1
+
+
+def test_a_bridge_starts_beside_a_spoilt_record_and_finds_all_others() -> None:
+    before = QuotaBench()
+    before.run(clock(0), *(message(A, seq) for seq in range(1, BURST + 401)), clock(1))
+    before.store.positions = {}
+    spoil(before.store, 1)
+    after = QuotaBench(store=before.store, last_ticks=dict.fromkeys(range(PARTITIONS), T0 + STEP_MS))
+    for step in range(2, 400):
+        after.run(clock(step))
+    spoilt = set(range(1, BURST + 401)) - {*before.seqs(A), *after.seqs(A)}
+    assert (len(spoilt), max(spoilt) - min(spoilt)) == (FACTOR, FACTOR - 1)
+    assert [reason for _, reason, _ in refusals(after)] == ["corrupt_record"]
+
+
+def test_a_record_of_the_overflow_that_the_log_has_deleted_is_not_waited_for() -> None:
+    bench = QuotaBench()
+    bench.run(clock(0), *(message(A, seq) for seq in range(1, BURST + 31)), clock(1))
+    bench.store.records[:] = []
+    for step in range(2, 60):
+        bench.run(clock(step))
+    assert (bench.stats.overflow_waiting, bench.stats.flooding, bench.stats.failed_attempts) == (0, 0, 0)
 
 
 def test_a_flood_longer_than_the_index_keeps_its_order_and_loses_nothing() -> None:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from ingest.batch import Entry
 from ingest.directory import DeviceDirectory
@@ -145,6 +146,18 @@ def test_what_comes_before_the_first_clock_waits_for_it_and_takes_its_time() -> 
     bench.run(clock(0, 2))
     assert bench.log(0) == ["joined@0", f"mri-{A}/1@0", "tick@0"]
     assert bench.acknowledged == [1, 2]
+
+
+def test_that_nothing_more_is_taken_before_a_clock_is_one_line_for_all_that_came_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ingest.early.WAITING_AT_MOST", 3)
+    bench = Bench()
+    with capture_logs() as lines:
+        bench.run(*(telemetry(A, seq, seq) for seq in range(1, 9)))
+        bench.run()
+        bench.run(telemetry(A, 9, 9))
+    assert [line["messages"] for line in lines if line["log_level"] == "warning"] == [8, 9]
 
 
 def test_when_much_waits_for_the_first_clock_one_heard_elsewhere_will_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import schema
 from schema.catalogue import CatalogueError, load_catalogue, parse_model
+from wardwatch.roles import mqtt_tls
 from wardwatch.settings import SettingsError, as_environment, load_settings, note_addresses, with_addresses
 
 
@@ -110,6 +111,38 @@ def test_settings_for_kafka_that_do_not_go_together_are_named(given: dict[str, o
     with pytest.raises(SettingsError, match=message) as refused:
         load_settings(**given)
     assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"mqtt_url": "mqtt://b", "mqtt_ca_file": "x.pem"}, "--mqtt-ca-file: has an effect with mqtt_url = mqtts://"),
+        ({"mqtt_cert_file": "x.pem"}, "--mqtt-cert-file: has an effect with mqtt_url = mqtts://"),
+        ({"mqtt_url": "mqtts://b", "mqtt_ca_file": "nowhere.pem"}, "--mqtt-ca-file: there is no file .*nowhere.pem"),
+        ({"mqtt_url": "mqtts://b", "mqtt_key_file": __file__}, "mqtt_cert_file .*: not set; mqtt_key_file is its key"),
+    ],
+)
+def test_settings_for_the_broker_that_do_not_go_together_are_named(given: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load_settings(**given)
+
+
+def test_a_file_for_the_broker_that_is_no_certificate_is_named_before_anything_runs() -> None:
+    Path("ca.pem").write_text("no certificate", "utf-8")
+    with pytest.raises(SettingsError, match="WARDWATCH_MQTT_CA_FILE"):
+        mqtt_tls(load_settings(mqtt_url="mqtts://b", mqtt_ca_file="ca.pem"))
+
+
+def test_files_for_the_broker_reach_a_child_process_and_later_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("ca.pem").touch()
+    settings = load_settings(
+        mqtt_url="mqtts://b", mqtt_ca_file="ca.pem", data=Path("x"), database_url="postgresql://h/x"
+    )
+    note_addresses(settings)
+    assert with_addresses(load_settings(data=Path("x"))) == settings
+    for name, value in as_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().mqtt_ca_file == Path("ca.pem").absolute()
 
 
 def test_a_key_without_its_certificate_is_named() -> None:

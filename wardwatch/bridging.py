@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from schema.record import TelemetryRecord, Tick, decode, is_tick
+from schema.record import CorruptRecordError, Record, TelemetryRecord, Tick, decode, is_tick
 from schema.topics import OVERFLOW, TELEMETRY
 from streams.logs import Log
 from streams.worker import GROUP_ID
@@ -40,7 +40,7 @@ def overflow_floor(log: Log) -> int:
     positions: dict[str, int] = {}
     floor = log.start_offset(OVERFLOW, 0)
     for offset, value in topic.read(floor, OVERFLOW_LOOK_AHEAD):
-        record = decode(value)
+        record = _decoded(value)
         if isinstance(record, TelemetryRecord):
             if record.source not in positions:
                 positions[record.source] = topic.position(record.source)
@@ -77,7 +77,7 @@ def last_ticks(log: Log, source: str, partitions: int) -> dict[int, int]:
         while partition not in found and oldest < end:
             begin = max(oldest, end - count)
             for value in _between(log, partition, begin, end):
-                if is_tick(value) and isinstance(tick := decode(value), Tick) and tick.source == source:
+                if is_tick(value) and isinstance(tick := _decoded(value), Tick) and tick.source == source:
                     found[partition] = tick.at_ms
             end, count = begin, count * 4
     return found
@@ -96,10 +96,18 @@ def other_sources(log: Log, source: str, partitions: int) -> list[str]:
     for partition in range(partitions):
         seen: dict[str, bool] = {}
         for record in log.last(TELEMETRY, partition, SOURCES_LOOK_BACK):
-            if is_tick(record.value) and isinstance(tick := decode(record.value), Tick):
+            if is_tick(record.value) and isinstance(tick := _decoded(record.value), Tick):
                 seen[tick.source] = tick.state != "left"
         found |= {name for name, counts in seen.items() if counts}
     return sorted(found - {source})
+
+
+def _decoded(value: bytes) -> Record | None:
+    """The record, or None for bytes that are none: whoever comes to it puts it into the quarantine."""
+    try:
+        return decode(value)
+    except CorruptRecordError:
+        return None
 
 
 def _reader(source: str) -> str:

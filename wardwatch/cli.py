@@ -190,6 +190,7 @@ def simulate(
         settings.mqtt_url,
         speed=_speed(speed),
         bridges=bridges,
+        tls=roles.mqtt_tls(settings).context(),
         on_progress=lambda at: console.print(
             f"{datetime.fromtimestamp(at.at_ms / 1000, UTC):%d %b %H:%M}  {at.messages:,} messages {at.waiting_for}",
             end="\r",

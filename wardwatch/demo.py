@@ -22,6 +22,7 @@ from simulator.tally import Progress
 from simulator.truth import Truth, append_truth, read_truth, write_truth
 from wardwatch.actions import import_registry, progress, wait_for_time
 from wardwatch.local import owned
+from wardwatch.roles import mqtt_tls
 from wardwatch.settings import Settings
 from wardwatch.stack import Stack, running_stack
 from wardwatch.workplace import COMMIT_WITHIN_S, StackWorkplace
@@ -122,6 +123,7 @@ class _Run:
                 scenario,
                 settings.mqtt_url,
                 speed=self.options.speed,
+                tls=mqtt_tls(settings).context(),
                 on_progress=self._on_progress,
                 staff=lambda at_ms: staff.work(workplace, truth, at_ms),
                 stop=stop,

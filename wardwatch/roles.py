@@ -14,7 +14,7 @@ from alerting.delivery import run_delivery
 from alerting.notifier import AppriseNotifier
 from ingest.bridge import Bridge
 from ingest.directory import DeviceDirectory
-from ingest.settings import BridgeConfig
+from ingest.settings import BridgeConfig, Tls
 from schema.catalogue import Catalogue, load_catalogue
 from schema.registry import Device
 from schema.topics import OVERFLOW, REFUSED, TELEMETRY
@@ -47,7 +47,10 @@ DAY_MS = 86_400_000
 _IN_VAIN = ("authentication failed", "does not exist", "no pg_hba.conf entry")
 """Words of a server that waits for nothing but other settings."""
 
-ENDINGS = (LogError, psycopg.Error, Fenced, CommitsLost, UpgradeError, FormatError, WrongLog, OffsetsMissing)
+ENDINGS = (
+    LogError, psycopg.Error, Fenced, CommitsLost, UpgradeError, FormatError, WrongLog, OffsetsMissing,
+    exchange.ContributionsGoneError,
+)  # fmt: skip
 """What a role ends with; whoever keeps it running starts it again."""
 
 log = structlog.get_logger()
@@ -78,6 +81,20 @@ def kafka_access(settings: Settings) -> KafkaAccess | None:
         cert_file=settings.kafka_cert_file,
         key_file=settings.kafka_key_file,
     )
+
+
+def mqtt_tls(settings: Settings) -> Tls:
+    """How the settings' broker is trusted, and who we are to it.
+
+    Raises:
+        SettingsError: a file is not what it should be.
+    """
+    tls = Tls(settings.mqtt_ca_file, settings.mqtt_cert_file, settings.mqtt_key_file)
+    try:
+        tls.context()
+    except OSError as error:
+        raise SettingsError(f"WARDWATCH_MQTT_CA_FILE, …_CERT_FILE or …_KEY_FILE: {error}") from error
+    return tls
 
 
 def open_log(settings: Settings) -> Log:
@@ -137,6 +154,7 @@ def ingest_role(settings: Settings, on_ready: Callable[[], None]) -> None:
                 max_lag_bytes=settings.max_lag_mb << 20,
                 peer_timeout_ms=int(settings.peer_timeout_s * 1000),
                 dropped_topic=settings.broker_dropped_topic or None,
+                tls=mqtt_tls(settings),
             ),
             catalogue=catalogue_of(settings),
             directory=directory,
@@ -177,7 +195,7 @@ def advice(error: Exception) -> str:
             return "GRANT wardwatch_writer TO the role in WARDWATCH_DATABASE_URL"
         case CommitsLost() | Fenced() | OffsetsMissing():
             return "start again: it goes on from the newest snapshot"
-        case WrongLog():
+        case WrongLog() | exchange.ContributionsGoneError():
             return "database and log must be those that belong together; see wardwatch doctor"
     return "see wardwatch doctor"
 
@@ -280,7 +298,7 @@ def _retain(url: str, settings: Settings, opened: Log, stop: threading.Event) ->
                     (TELEMETRY,),
                 ).fetchall()
                 fleet_since = exchange.forget(connection, settings.partitions, fleet_since)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             log.warning("retention is put off", error=one_line(error))
             continue
         if settled:

@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     data: Path = Field(Path(".data/local"), description="folder of all that a run leaves: log, cluster, log files")
     parts: Path | None = Field(None, description="folder of fetched programs; several data folders may share it")
     mqtt_url: str | None = Field(None, description="mqtt://HOST:PORT of a running broker; none: start one")
+    mqtt_ca_file: Path | None = Field(None, description="PEM file of who signed the broker's; none: system's")
+    mqtt_cert_file: Path | None = Field(None, description="PEM file of our certificate, where the broker asks for one")
+    mqtt_key_file: Path | None = Field(None, description="PEM file of its key, if it is not in the same file")
     database_url: str | None = Field(None, description="postgresql://… with TimescaleDB; none: start one")
     kafka: str | None = Field(None, description="HOST:PORT[,…] of a Kafka, or local: start one; none: the embedded log")
     kafka_replication: int | None = Field(
@@ -94,7 +97,7 @@ class Settings(BaseSettings):
             raise ValueError(f"expected HOST:PORT[,HOST:PORT…] or {LOCAL}")
         return address
 
-    @field_validator("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
+    @field_validator(*(f"{server}_{file}_file" for server in ("mqtt", "kafka") for file in ("ca", "cert", "key")))
     @classmethod
     def _from_any_folder(cls, path: Path | None) -> Path | None:
         return None if path is None else path.absolute()
@@ -147,7 +150,9 @@ def load_settings(**given: Any) -> Settings:
     except ValidationError as error:
         lines = [f"{_origin(str(each['loc'][0]), given)}: {each['msg']}" for each in error.errors()]
         raise SettingsError("\n".join(lines)) from error
-    if (found := _amiss_with_kafka(settings)) is not None:
+    mqtts = (settings.mqtt_url or "").startswith("mqtts:")
+    found = _amiss_with_kafka(settings) or _amiss_with_files(settings, "mqtt", mqtts, "mqtt_url = mqtts://…")
+    if found is not None:
         name, what = found
         raise SettingsError(f"{_origin(name, given)}: {what}")
     return settings
@@ -171,16 +176,20 @@ def _amiss_with_kafka(settings: Settings) -> tuple[str, str] | None:
     for name in ("kafka_username", "kafka_password", "kafka_sasl_mechanism"):
         if name in named and not sasl:
             return name, "has an effect with kafka_security = sasl_plaintext or sasl_ssl only"
-    for name in ("kafka_ca_file", "kafka_cert_file", "kafka_key_file"):
+    return _amiss_with_files(settings, "kafka", tls, "kafka_security = ssl or sasl_ssl")
+
+
+def _amiss_with_files(settings: Settings, server: str, tls: bool, needs: str) -> tuple[str, str] | None:
+    for name in (f"{server}_ca_file", f"{server}_cert_file", f"{server}_key_file"):
         path: Path | None = getattr(settings, name)
         if path is None:
             continue
         if not tls:
-            return name, "has an effect with kafka_security = ssl or sasl_ssl only"
+            return name, f"has an effect with {needs} only"
         if not path.is_file():
             return name, f"there is no file {path}"
-    if settings.kafka_key_file is not None and settings.kafka_cert_file is None:
-        return "kafka_cert_file", "not set; kafka_key_file is its key"
+    if getattr(settings, f"{server}_key_file") is not None and getattr(settings, f"{server}_cert_file") is None:
+        return f"{server}_cert_file", f"not set; {server}_key_file is its key"
     return None
 
 
@@ -199,8 +208,8 @@ def as_environment(settings: Settings) -> dict[str, str]:
     }
 
 
-_ADDRESSES = {"mqtt_url", "database_url", "partitions", "clock"} | {
-    name for name in Settings.model_fields if name.startswith("kafka")
+_ADDRESSES = {"database_url", "partitions", "clock"} | {
+    name for name in Settings.model_fields if name.startswith(("mqtt_", "kafka"))
 }
 
 

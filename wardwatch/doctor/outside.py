@@ -1,7 +1,6 @@
 """What stands around the engine: the MQTT broker, the endpoints of the roles, Grafana."""
 
 import json
-import ssl
 import threading
 from typing import Any
 from urllib.error import URLError
@@ -14,7 +13,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from grafana import publish
 from streams.guarded import one_line
 from wardwatch.doctor.check import ANSWER_WITHIN_S, Case, Check
-from wardwatch.roles import metrics_file
+from wardwatch.roles import metrics_file, mqtt_tls
+from wardwatch.settings import SettingsError
 
 VERSION = "$SYS/broker/version"
 DROPPED = "$SYS/broker/publish/messages/dropped"
@@ -33,7 +33,10 @@ def broker(case: Case) -> list[Check]:
     if url.username is not None:
         client.username_pw_set(unquote(url.username), None if url.password is None else unquote(url.password))
     if url.scheme == "mqtts":
-        client.tls_set_context(ssl.create_default_context())
+        try:
+            client.tls_set_context(mqtt_tls(case.settings).context())
+        except SettingsError as error:
+            return [Check("broker", "fail", one_line(error), "name PEM files")]
     told: dict[str, str] = {}
     answered, complete = threading.Event(), threading.Event()
     refusals: list[str] = []
