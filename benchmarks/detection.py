@@ -10,11 +10,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 from benchmarks.report import report, unavailable
 
@@ -48,8 +48,55 @@ RUNS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A figure: in what the runs print whose name begins with `runs`, what of it counts, and what it should be."""
+
+    key: str
+    runs: str
+    pattern: str
+    of: Callable[[Sequence[float]], float]
+    at_least: float | None
+    at_most: float | None
+    note: str
+
+
+_NUMBER = r"(-?\d+(?:\.\d+)?)"
+_JITTER = "seeds 1-3; River ARF 0.614 / 0.575"
+_PEERS = "zero .675/.588, ADWIN .618/.611, BINSEG offline .678/.668"
+_DROPS, _AP, _TCPD = rf"^DROPS tune F1 {_NUMBER}", rf"AP {_NUMBER} F1", rf"^TCPD F1 {_NUMBER} COVER"
+BARS = (
+    Bar("usage_drop_f1_mean", "drops/", _DROPS, fmean, 0.87, None, "seeds 1-4; DropGlr 0.732 over eight seeds"),
+    Bar("usage_drop_f1_worst", "drops/", _DROPS, min, 0.84, None, "worst of seeds 1-4"),
+    Bar(
+        "usage_drop_false_a_year", "drops/", rf"series-years = {_NUMBER} a year", max, None, 0.5,
+        "worst of seeds 1-4; DropGlr 0.55",
+    ),
+    *(
+        Bar(
+            f"usage_drop_delay_{kind}_days", "drops/", rf"^{kind} .*median delay {_NUMBER} days", median, None, days,
+            "median of seeds 1-4",
+        )
+        for kind, days in (("stop", 3.0), ("step60", 8.0))
+    ),
+    Bar("azure_jitter_ap", "azure_jitter/", _AP, fmean, 0.93, None, _JITTER),
+    Bar("azure_jitter_f1", "azure_jitter/", rf"AP \S+ F1 {_NUMBER}", fmean, 0.89, None, _JITTER),
+    Bar("cmapss_ap_mean", "cmapss", _AP, fmean, 0.985, None, "River logistic 0.976 / 0.973"),
+    Bar("azure_events_ap", "azure_events", _AP, fmean, None, None, "solved by its clock"),
+    *(
+        Bar(
+            f"nab_{profile.lower()}", "nab", rf"^{profile}\s+{_NUMBER}", fmean,
+            75.0 if profile == "standard" else None, None, "ARTime 78.2, contextOSE 74.1, HTM 71.2 (standard)",
+        )
+        for profile in PROFILES
+    ),
+    Bar("change_points_f1", "change_points", _TCPD, fmean, 0.72, None, _PEERS),
+    Bar("change_points_cover", "change_points", rf"^TCPD F1 \S+ COVER {_NUMBER}", fmean, 0.69, None, _PEERS),
+)  # fmt: skip
+
+
 def main() -> int:
-    """Run the scripts, two at a time; 2: they are not there, 1: one of them failed."""
+    """Run the scripts, two at a time; 2: they are not there, 1: one of them failed, or did not print a figure."""
     parser = argparse.ArgumentParser("make bench-detection", description=__doc__.partition("\n\n")[0])
     parser.add_argument(
         "folder", type=Path, nargs="?", help="where the scripts are (DETECTION=folder)", default=Path("../shared/bench")
@@ -80,52 +127,23 @@ def _output(run: Run, folder: Path) -> str:
     return done.stdout if done.returncode == 0 else f"FAILED\n{done.stderr}"
 
 
-def _figures(pattern: str, printed: dict[str, str], prefix: str) -> list[float]:
-    """Each figure that `pattern` finds in what the runs called `prefix…` printed."""
-    texts = (text for name, text in printed.items() if name.startswith(prefix))
-    return [float(found[1]) for text in texts if (found := re.search(pattern, text, re.MULTILINE))]
-
-
 def _report(printed: dict[str, str]) -> list[str]:
+    """Report what the runs have printed; the runs that failed, and the figures that one of their runs did not print."""
     print()
-    for key, values, at_least, at_most, note in _bars(printed):
-        if values:
-            report(key, values, at_least=at_least, at_most=at_most, note=note)
     failed = [name for name, text in printed.items() if text.startswith("FAILED")]
     for name in failed:
         unavailable(name, printed[name].rstrip().rpartition("\n")[2])
+    for bar in BARS:
+        texts = {name: text for name, text in printed.items() if name.startswith(bar.runs)}
+        found = {name: re.search(bar.pattern, text, re.MULTILINE) for name, text in texts.items()}
+        values = [float(match[1]) for match in found.values() if match is not None]
+        if len(values) < len(texts):
+            silent = ", ".join(name for name, match in found.items() if match is None)
+            unavailable(bar.key, f"not in what {silent} printed")
+            failed.append(bar.key)
+        elif values:
+            report(bar.key, bar.of(values), at_least=bar.at_least, at_most=bar.at_most, note=bar.note)
     return failed
-
-
-Bar = tuple[str, Sequence[float], float | None, float | None, str]
-
-
-def _bars(printed: dict[str, str]) -> Iterator[Bar]:
-    drops = _figures(r"^DROPS tune F1 (\S+)", printed, "drops/")
-    yield "usage_drop_f1_mean", _mean(drops), 0.87, None, "seeds 1-4; DropGlr 0.732 over eight seeds"
-    yield "usage_drop_f1_worst", drops and [min(drops)], 0.84, None, "worst of seeds 1-4"
-    false = _figures(r"series-years = (\S+) a year", printed, "drops/")
-    yield "usage_drop_false_a_year", false and [max(false)], None, 0.5, "worst of seeds 1-4; DropGlr 0.55"
-    for kind, days in (("stop", 3.0), ("step60", 8.0)):
-        delays = _figures(rf"^{kind} .*median delay (\S+) days", printed, "drops/")
-        yield f"usage_drop_delay_{kind}_days", delays and [median(delays)], None, days, "median of seeds 1-4"
-    jitter = "seeds 1-3; River ARF 0.614 / 0.575"
-    yield "azure_jitter_ap", _mean(_figures(r"AP (\S+) F1", printed, "azure_jitter/")), 0.93, None, jitter
-    yield "azure_jitter_f1", _mean(_figures(r"AP \S+ F1 (\S+)", printed, "azure_jitter/")), 0.89, None, jitter
-    turbofans = _figures(r"AP (\S+) F1", printed, "cmapss")
-    yield "cmapss_ap_mean", _mean(turbofans), 0.985, None, "River logistic 0.976 / 0.973"
-    yield "azure_events_ap", _figures(r"AP (\S+) F1", printed, "azure_events"), None, None, "solved by its clock"
-    for profile in PROFILES:
-        bar = 75.0 if profile == "standard" else None
-        figure = _figures(rf"^{profile}\s+(\S+)", printed, "nab")
-        yield f"nab_{profile.lower()}", figure, bar, None, "ARTime 78.2, contextOSE 74.1, HTM 71.2 (standard)"
-    peers = "zero .675/.588, ADWIN .618/.611, BINSEG offline .678/.668"
-    yield "change_points_f1", _figures(r"^TCPD F1 (\S+)", printed, "change_points"), 0.72, None, peers
-    yield "change_points_cover", _figures(r"^TCPD F1 \S+ COVER (\S+)", printed, "change_points"), 0.69, None, peers
-
-
-def _mean(values: Sequence[float]) -> list[float]:
-    return [sum(values) / len(values)] if values else []
 
 
 if __name__ == "__main__":

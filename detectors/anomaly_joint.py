@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Hashable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ class JointAnomaly(base.AnomalyDetector):  # type: ignore[misc]  # River publish
     def _present(self, x: Mapping[Hashable, Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         values = {}
         for name, value in x.items():
-            if not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
+            if not _is_reading(value):
                 continue
             if name not in self._places:
                 if len(self._places) == MOST_SENSORS:
@@ -123,6 +124,13 @@ class JointAnomaly(base.AnomalyDetector):  # type: ignore[misc]  # River publish
             values[self._places[name]] = float(value)
         places = sorted(values)
         return np.array(places, np.int64), np.array([values[place] for place in places], np.float64)
+
+
+def _is_reading(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    size: Any = abs(value)
+    return bool(size <= LARGEST)
 
 
 @compiled

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from river import base
 
+LARGEST = 1e30
+"""Features beyond it, infinite or NaN count as missing: one of them would be the end of all weights."""
+
 
 class BayesianLogistic(base.Classifier):  # type: ignore[misc]  # River publishes no types
     """Logistic regression whose weights are a Gaussian, updated example by example (extended Kalman filter).
@@ -54,14 +57,17 @@ class BayesianLogistic(base.Classifier):  # type: ignore[misc]  # River publishe
         self.cov: NDArray[np.float64] = np.array([[constant_variance or variance]])
 
     def vector(self, x: Mapping[Any, float]) -> NDArray[np.float64]:
-        """Features as the model's vector, the constant first; features not seen before are added to the model."""
+        """Features as the model's vector, the constant first; features not seen before are added to the model.
+
+        What is missing, NaN, infinite or beyond LARGEST is 0.
+        """
         for name in x:
             if name not in self.index:
                 self._add(name)
         values = np.zeros(len(self.index))
         values[0] = 1.0
         for name, value in x.items():
-            values[self.index[name]] = value
+            values[self.index[name]] = value if abs(value) <= LARGEST else 0.0
         return values
 
     def probability(self, values: NDArray[np.float64]) -> float:

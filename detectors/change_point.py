@@ -13,6 +13,8 @@ from river import base
 from detectors.change_evidence import LOOK_BACK, newest_change, onset_evidence
 
 VERSION = "change_point/1"
+LARGEST = 1e30
+"""Values beyond it, and NaN, are no observations."""
 _MOST_ODDS = 700.0
 
 
@@ -41,7 +43,7 @@ class ChangePoint(base.DriftDetector):  # type: ignore[misc]  # River publishes 
 
     reach 1 (`told_from` 0): it is then more likely than not. What follows is judged by the new regime alone. Several
     metrics share their onsets, and each of them may show a change or not. Nothing depends on units, and only the last
-    `keep` observations are known.
+    `keep` observations are known, as single floats about the median of their window.
 
     * Range: `certainty` in [0, 1]; `change` is an index of observations, counted from 0, None most of the time.
     * Delay: at least LEAST_AFTER, at most LOOK_BACK observations from the onset.
@@ -125,7 +127,7 @@ class ChangePoint(base.DriftDetector):  # type: ignore[misc]  # River publishes 
         return np.frombuffer(self._written, np.float32).reshape(-1, max(len(self._origin), 1))
 
     def update(self, x: float | Sequence[float | None] | None) -> None:
-        """Take the next observation: one number, or one for each metric; None and NaN are missing.
+        """Take the next observation: one number, or one for each metric; None, NaN and beyond LARGEST are missing.
 
         Raises:
             ValueError: the number of metrics is another than before.
@@ -139,9 +141,11 @@ class ChangePoint(base.DriftDetector):  # type: ignore[misc]  # River publishes 
         index = self.count
         self.count += 1
         self.change, self._drift_detected = None, False
+        if index % (self.keep + 1) == 0 or index & (index - 1) == 0:
+            self._move_origin()
         row = np.empty((1, len(values)), np.float32)
         for metric, value in enumerate(values):
-            if value is None or not math.isfinite(value):
+            if value is None or not abs(value) <= LARGEST:
                 row[0, metric] = math.nan
                 continue
             if origin[metric] != origin[metric]:
@@ -158,6 +162,19 @@ class ChangePoint(base.DriftDetector):  # type: ignore[misc]  # River publishes 
             self._before, self._begin = self._begin, first + place
             self.change, self._drift_detected = self._begin, True
             self._sharpen(self._begin - first)
+
+    def _move_origin(self) -> None:
+        """Count from the median of what is known: from a first value far away single floats would not tell the rest.
+
+        Once a window, and while the first one fills whenever it has doubled.
+        """
+        window = self._window[-self.keep :].astype(np.float64)
+        for metric in range(window.shape[1]):
+            known = np.sort(window[~np.isnan(window[:, metric]), metric])
+            off = known[len(known) // 2] if len(known) else math.nan
+            window[:, metric] -= off
+            self._origin[metric] += off
+        self._written = window.astype(np.float32).tobytes()
 
     def _sharpen(self, place: int) -> None:
         """Where the onset's own observation still has the old level, the new regime begins with the next one.

@@ -95,13 +95,15 @@ class CounterForecast(base.Base):  # type: ignore[misc]  # River publishes no ty
         self.shares, self.waiting = array("d", shares), array("d", waiting)
 
     def update(self, day: int, span_days: float, growth: float) -> None:
-        """Take in a day that is over.
+        """Take in a day that is over; one whose numbers are none is left out.
 
         Args:
             day: UTC days since the epoch, rising.
             span_days: How long the growth took: more than a day after a gap; a part of one is no day and is not fed.
             growth: Counter increase, not negative.
         """
+        if not (0 <= growth < math.inf and 0 < span_days < math.inf):
+            return
         self.total += growth
         expected = self._growth(day + 1 - max(1, round(span_days)), day + 1) if self.days else growth
         young = 1 / (self.days + 1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
+from detectors.bayes_logistic import LARGEST
 from detectors.risk_crosses import CAP_H, SparseCrosses
 
 SINCE = "since "
@@ -20,7 +21,7 @@ class Signs(msgspec.Struct, frozen=True, order=True, gc=False):
     names: Names
     """Of the columns; one and the same tuple for all judgements that have the same."""
     values: bytes
-    """(columns,) float32: features, and log(1 + hours) of what begins with `SINCE`; NaN where unknown."""
+    """(columns,) float32: features, and log(1 + hours) of what begins with `SINCE`; NaN where unknown or no number."""
     ages: bytes
     """(T,) int64, see `SparseCrosses.tokens`."""
 
@@ -28,9 +29,11 @@ class Signs(msgspec.Struct, frozen=True, order=True, gc=False):
     def of(cls, features: Mapping[str, float], ages_h: Mapping[str, float], known: dict[Names, Names]) -> "Signs":
         """Signs of features and of hours since things happened, by their full names; `known` keeps names once."""
         names = (*features, *ages_h)
-        values = [*features.values(), *(math.log1p(min(max(age, 0.0), CAP_H)) for age in ages_h.values())]
+        logs_of_ages = (math.log1p(min(max(age, 0.0), CAP_H)) for age in ages_h.values())
+        values = np.array([*features.values(), *logs_of_ages], np.float64)
+        values[np.abs(values) > LARGEST] = math.nan
         tokens = SparseCrosses.tokens(ages_h)
-        return cls(known.setdefault(names, names), np.array(values, np.float32).tobytes(), tokens.tobytes())
+        return cls(known.setdefault(names, names), values.astype(np.float32).tobytes(), tokens.tobytes())
 
     def by_name(self) -> dict[str, float]:
         """Values by name, as they are in `values`."""
@@ -51,3 +54,11 @@ class Labelled(msgspec.Struct, frozen=True, order=True, gc=False):
     weight: float
     """How many judgements it stands for."""
     happened: bool
+
+    def check(self, experts: int) -> None:
+        """Raise ValueError if it is not as a partition makes it: so many odds, a value for each name."""
+        signs = self.signs
+        if len(self.odds) != experts or not 0 < self.weight < math.inf:
+            raise ValueError(f"{len(self.odds)} odds and a weight of {self.weight}, expected {experts} and more than 0")
+        if len(signs.values) != 4 * len(signs.names) or len(signs.ages) % 8:
+            raise ValueError(f"{len(signs.values)} bytes of {len(signs.names)} values and {len(signs.ages)} of ages")

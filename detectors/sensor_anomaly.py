@@ -57,7 +57,7 @@ class SensorAnomaly(base.Base):  # type: ignore[misc]  # River publishes no type
         """Score a value and learn from it; a missing one scores 0 and changes nothing."""
         if value is None or not abs(value) <= LARGEST:
             return 0.0
-        news = tell_news(self._news, observe(self._sensor, 0, at_ms, value))
+        news = tell_news(self._news, observe(self._sensor, 0, at_ms, float(value)))
         return news / (1.0 + news)
 
     @property

@@ -2,11 +2,13 @@
 
 from array import array
 from collections.abc import Sequence
+from math import log
 from typing import Any
 
 import msgspec
 from river import base
 
+from detectors.bayes_logistic import sigmoid
 from schema.findings import Finding
 
 VERSION = "silence/2"
@@ -62,7 +64,7 @@ class Cadence(base.Base):  # type: ignore[misc]  # River publishes no types
 
     __slots__ = ("catalogue_ms", "days", "excused_ms", "gaps", "hours", "last_ms", "week")
 
-    def __init__(self, catalogue_ms: int) -> None:
+    def __init__(self, catalogue_ms: int = HOUR_MS // 2) -> None:
         """`catalogue_ms`: the catalogue's message interval, above 0."""
         self.catalogue_ms = catalogue_ms
         self.last_ms = -1
@@ -204,7 +206,9 @@ def judge_site(devices: Sequence[DeviceCadence], now_ms: int) -> SiteJudgement:
     rarely) but were not heard since either, count neither for nor against the site. The certainty weighs that the k
     dark devices hang on one line, and the t that talk do not, against k devices silent by chance within w days:
 
-        odds = OFF_A_DAY (1 - OWN_LINE)^k OWN_LINE^t / (k OFF_A_DAY^k w^(k - 1)).
+        odds = OFF_A_DAY (1 - OWN_LINE)^k OWN_LINE^t / (k OFF_A_DAY^k w^(k - 1)),
+
+    in logarithms, for the powers of hundreds of devices are no numbers any more.
 
     Pure: the order of `devices` does not matter.
 
@@ -224,10 +228,10 @@ def judge_site(devices: Sequence[DeviceCadence], now_ms: int) -> SiteJudgement:
     offline = k >= SITE_DEVICES and k >= SITE_SHARE * reporting
     certainty = 0.0
     if offline:
-        window_days = 2 * max(each.interval_ms for each in together) / DAY_MS
-        by_chance = k * OFF_A_DAY**k * window_days ** (k - 1)
-        together_lost = OFF_A_DAY * (1 - OWN_LINE) ** k * OWN_LINE**talking
-        certainty = together_lost / (together_lost + by_chance)
+        window_days = 2 * max(1, *(each.interval_ms for each in together)) / DAY_MS
+        together_lost = log(OFF_A_DAY) + k * log(1 - OWN_LINE) + talking * log(OWN_LINE)
+        by_chance = log(k) + k * log(OFF_A_DAY) + (k - 1) * log(window_days)
+        certainty = sigmoid(together_lost - by_chance)
         offline = certainty >= 0.5
     return SiteJudgement(
         offline,

@@ -1,6 +1,6 @@
 """Usage drop: is a device used less than is usual for it, since when, by how much, in which way, how certainly."""
 
-from math import exp, isnan, log
+from math import exp, log
 from typing import Any, Literal
 
 import msgspec
@@ -13,6 +13,7 @@ from detectors.usage_filter import (
     DEAD,
     HYPOTHESES,
     IN_SPELL,
+    LAST_DAYS,
     LASTING,
     LEVEL,
     ODDS,
@@ -118,6 +119,8 @@ class UsageDrop(UsageMemory, base.Base):  # type: ignore[misc]  # River publishe
     """Events a day as which a device that is not used at first counts."""
     LEAST_COVERED = 0.02
     """Share of a day's use that must be covered for the day to be judged."""
+    MOST_COUNT = 1e12
+    """Of a window: no machine is used so often."""
 
     __slots__ = (
         "day",
@@ -179,22 +182,24 @@ class UsageDrop(UsageMemory, base.Base):  # type: ignore[misc]  # River publishe
         self.watched[:] = RHYTHM_DAYS
 
     def update(self, end_ms: int, count: float, exposure: float = 1.0) -> UsageJudgement:
-        """Take the usage of the window (hour or day) that ends at `end_ms`; windows come in time order.
+        """Take the usage of the window (hour or day) that ends at `end_ms`; days come in order, hours in any.
 
         `exposure` is the part of the window in [0, 1] during which the device could be watched; windows that cannot be
-        judged (no connection, holiday, planned maintenance) are left out. The judgement is new when a day is over.
+        judged (no connection, holiday, planned maintenance) are left out. The judgement is new when a day is over. What
+        belongs to a day before, or is no count (NaN, below 0, above MOST_COUNT), is as if it had not been fed.
         """
         day, hour = divmod((end_ms - 1) // HOUR_MS, 24)
+        if day < self.day:
+            return self.judgement
         if day != self.day:
             if self.day >= 0:
                 self._close_day()
             self.day = day
             self.counts[:] = 0.0
             self.exposure[:] = 0.0
-        if isnan(count):
-            return self.judgement
-        self.counts[hour] += count
-        self.exposure[hour] = min(1.0, self.exposure[hour] + exposure)
+        if 0 <= count <= self.MOST_COUNT:
+            self.counts[hour] += count
+            self.exposure[hour] = min(1.0, self.exposure[hour] + (exposure if exposure > 0 else 0.0))
         return self.judgement
 
     @property
@@ -249,7 +254,7 @@ class UsageDrop(UsageMemory, base.Base):  # type: ignore[misc]  # River publishe
         recent = self.recent
         recent[1:] = recent[:-1]
         recent[0] = self.day, total, factor
-        if settle(self.usual, hypotheses):
+        if settle(self.usual, hypotheses, recent[:LAST_DAYS, 1], recent[:LAST_DAYS, 2]):
             belief = 0.0
         if self.judgement.belief >= 0.5 and self.HOLD <= belief < 0.5:
             belief = 0.5

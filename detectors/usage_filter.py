@@ -13,7 +13,7 @@ Adams and MacKay (2007), Bayesian online changepoint detection, arXiv:0710.3742,
 Huber (1965), A robust version of the probability ratio test, Ann. Math. Statist. 36(6), for bounded evidence.
 """
 
-from math import exp, log
+from math import exp, log, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,9 @@ HAZARD = 0.01
 """Probability that something begins on a day."""
 MOST_FOR, MOST_AGAINST, MOST_FOR_STOP = 0.7, 1.05, 3.0
 """Nats that one day may add to a hypothesis, and take; to a stop it may add more, for hardly anything looks like it."""
+MOST_ODDS, MOST_ODDS_STOP = 50.0, 15.0
+"""Log odds that a hypothesis has at most. A step of AGES days hardly has 15; a stop had it within eight days and would
+go on, so once use is back, it would take as many days as it was long to see that."""
 WALK = 0.003
 """Standard deviation of the level's step from day to day: 6 % a year by itself, seasons by what the days say."""
 MEMORY = 0.5
@@ -62,6 +65,9 @@ INDEPENDENT = 0.5
 """Share of what a day says that the days before have not said."""
 RISE_DAYS = 14
 """Judged days after which a rise is believed to stay."""
+LAST_DAYS = 3
+"""Judged days that must still be nearer to what a fall has left than to usual for it to be believed: else use is back,
+and the fall is only not forgotten yet."""
 
 OWN, IN_SPELL, SHIFT, VARIANCE = 0, 1, 2, 3
 """Places of what `weigh` tells of the day: probability that it was ordinary, that it belonged to a bad spell; how far
@@ -177,7 +183,8 @@ def advance(
             told -= nothing
             most = MOST_FOR_STOP if k == 0 else MOST_FOR
             told = max(-MOST_AGAINST * most / MOST_FOR, min(most, told))
-            each[ODDS], each[LEVEL] = min(each[ODDS] + told, 50.0), state[LEVEL]
+            each[ODDS] = min(each[ODDS] + told, MOST_ODDS_STOP if k == 0 else MOST_ODDS)
+            each[LEVEL] = state[LEVEL]
             each[RESIDUAL], each[SPELL] = state[RESIDUAL], state[SPELL]
             if LEFT[k] < 1:
                 down += exp(each[ODDS])
@@ -187,8 +194,12 @@ def advance(
 
 
 @compiled
-def settle(usual: Floats, hypotheses: Singles) -> bool:
-    """Believe for good what has lasted long enough: its level becomes usual and all hypotheses end; tell whether."""
+def settle(usual: Floats, hypotheses: Singles, counts: Singles, factors: Singles) -> bool:
+    """Believe for good what has lasted long enough: its level becomes usual and all hypotheses end; tell whether.
+
+    `counts` and `factors` (LAST_DAYS,) are use and share of the level of the last judged days.
+    """
+    used, share = counts.sum(), factors.sum()
     everything = 1.0
     for age in range(AGES):
         for k in range(HYPOTHESES):
@@ -202,7 +213,10 @@ def settle(usual: Floats, hypotheses: Singles) -> bool:
                 if best < 0 or hypotheses[age, k, ODDS] > hypotheses[age, best, ODDS]:
                     best = k
         if weight > (0.3 if age < AGES - 1 else 0.5) * everything:
-            usual[LEVEL] = hypotheses[age, best, LEVEL] + log(left_at(best, age))
+            left, level = left_at(best, age), hypotheses[age, best, LEVEL]
+            if left < 1 and used > sqrt(left) * exp(level) * share:
+                continue
+            usual[LEVEL] = level + log(left)
             usual[RESIDUAL], usual[SPELL] = hypotheses[age, best, RESIDUAL], hypotheses[age, best, SPELL]
             usual[VAR_LEVEL] += 0.02
             hypotheses[:, :, ODDS] = DEAD

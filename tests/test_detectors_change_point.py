@@ -86,6 +86,20 @@ def test_neither_unit_nor_offset_shows() -> None:
     assert told(value * 1e-6 for value in values) == told(values) == told(4e6 + 1e3 * value for value in values)
 
 
+@pytest.mark.parametrize("first", [-9_999_999.0, 1e8, 1e20, 1e39, 1e300])
+@pytest.mark.parametrize("others", [[], [20.0]])
+def test_a_first_value_far_away_makes_nobody_deaf(first: float, others: list[float]) -> None:
+    values = [20 + value / 10 for value in stepped(300, 200, 4.0, 1)]
+    [(_, onset)] = told([[first, *others], *([value, *others] for value in values)])
+    assert abs(onset - 201) <= 1
+
+
+def test_a_value_that_no_number_can_square_is_missing() -> None:
+    values: list[float | None] = [*stepped(200, 120, 4.0, 1)]
+    lost = [None if i == 50 else value for i, value in enumerate(values)]
+    assert told(1e39 if i == 50 else value for i, value in enumerate(values)) == told(lost)
+
+
 def test_a_signal_that_never_moves_is_quiet() -> None:
     assert told([7.25] * 300) == []
 

@@ -101,6 +101,13 @@ def test_a_missing_value_scores_nothing_and_teaches_nothing(missing: float | Non
     assert pickle.dumps(detector) == before
 
 
+@pytest.mark.parametrize("number", [int, np.int64, np.float32])
+def test_any_kind_of_number_is_a_value(number: Callable[[float], float]) -> None:
+    values = [float(i % 7) for i in range(400)] + [1e20]
+    assert fed([number(value) for value in values[:-1]]) == fed(values[:-1])
+    assert fed([*values[:-1], int(values[-1])]) == fed(values)
+
+
 def test_a_tenth_of_the_values_missing_leaves_a_spike_where_it_is() -> None:
     rng = random.Random(3)
     values: list[float] = [math.nan if rng.random() < 0.1 else value for value in noise(3000)]

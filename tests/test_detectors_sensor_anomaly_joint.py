@@ -4,9 +4,12 @@ import math
 import pickle
 import random
 import sys
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from fractions import Fraction
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 from river import datasets
 from river.checks import yield_checks
@@ -84,6 +87,18 @@ def test_missing_sensors_are_left_out() -> None:
         reading.pop(rng.choice(list(reading)))
         assert detector.update(reading) < 0.75
     assert detector.update({}) == detector.update({"flow_lpm": None, "note": "off"}) == 0.0
+
+
+@pytest.mark.parametrize("number", [np.float32, np.int64, Fraction])
+def test_any_kind_of_number_is_a_value_and_a_truth_is_none(number: Callable[[float], Any]) -> None:
+    given, plain = JointAnomaly(), JointAnomaly()
+    rng = random.Random(1)
+    for i in range(600):
+        kpa, lpm = rng.randrange(9), 99 if i > 590 else 0
+        exact = given.update({"supply_kpa": number(kpa), "flow_lpm": number(lpm), "on": i % 2 == 0})
+        assert exact == plain.update({"supply_kpa": float(kpa), "flow_lpm": float(lpm)})
+    assert plain.reasons()["flow_lpm"] > 1
+    assert given.reasons() == plain.reasons()
 
 
 def test_a_sensor_that_comes_later_is_learned() -> None:

@@ -177,6 +177,24 @@ def test_a_site_is_offline_when_its_devices_go_together(last_minutes: tuple[int,
         assert judge_site(devices, now * MINUTE_MS).offline is offline
 
 
+@pytest.mark.parametrize(("dark", "interval_ms"), [(1000, 4 * DAY_MS), (600, HALF_HOUR_MS)])
+def test_a_site_of_a_thousand_devices_is_judged_too(dark: int, interval_ms: int) -> None:
+    now_ms = 30 * DAY_MS
+    lost = [DeviceCadence(f"d{n}", now_ms - 3 * interval_ms, now_ms - 1, interval_ms) for n in range(dark)]
+    talking = [DeviceCadence(f"t{n}", now_ms, now_ms + interval_ms, interval_ms) for n in range(1000 - dark)]
+    judgement = judge_site(lost + talking, now_ms)
+    assert (judgement.offline, len(judgement.dark), judgement.reporting) == (True, dark, 1000)
+
+
+@pytest.mark.parametrize(("dark", "talking", "interval_ms"), [(2, 1, DAY_MS), (5, 3, HALF_HOUR_MS), (60, 40, DAY_MS)])
+def test_the_certainty_of_a_site_is_the_odds_that_are_promised(dark: int, talking: int, interval_ms: int) -> None:
+    now_ms, window_days = 10 * DAY_MS, 2 * interval_ms / DAY_MS
+    devices = [DeviceCadence(f"d{n}", now_ms - 3 * interval_ms, now_ms - 1, interval_ms) for n in range(dark)]
+    devices += [DeviceCadence(f"t{n}", now_ms, now_ms + interval_ms, interval_ms) for n in range(talking)]
+    odds = 0.8**dark * 0.2**talking / (dark * (1 / 60) ** (dark - 1) * window_days ** (dark - 1))
+    assert judge_site(devices, now_ms).certainty == pytest.approx(odds / (1 + odds))
+
+
 def test_a_site_names_since_when_and_which_devices() -> None:
     judgement = judge_site(site(0, 300, 310, 320), 450 * MINUTE_MS)
     assert judgement.since_ms == 320 * MINUTE_MS

@@ -94,6 +94,29 @@ def test_days_that_look_like_sundays_are_no_drop() -> None:
     assert max(beliefs(hours_of_rest=False)) >= 0.5
 
 
+#      usual          stop            usual              a drop
+# |------------|__________________|----------------|------X=======|
+# 0           60                                back + 60
+@pytest.mark.parametrize("stop_days", [15, 22, 27, 32, 45, 90])
+def test_use_that_is_back_after_a_stop_is_usual_at_once(stop_days: int) -> None:
+    back = 60 + stop_days
+
+    def share(day: int) -> float:
+        return 0.0 if 60 <= day < back else 0.3 if day >= back + 60 else 1.0
+
+    judgements = hourly(40, share, back + 82)
+    week = judgements[59].expected
+    assert judgements[back].belief > 0.9
+    assert max(each.belief for each in judgements[back + 14 : back + 60]) < 0.5
+    assert judgements[back + 14].expected == pytest.approx(week, rel=0.2)
+    assert max(each.belief for each in judgements[back + 60 :]) > 0.9
+
+
+def test_a_stop_is_told_for_as_long_as_it_lasts() -> None:
+    judgements = hourly(40, lambda day: 1.0 if day < 60 else 0.0, 200)
+    assert min(each.belief for each in judgements[70:]) > 0.9
+
+
 def test_a_level_that_has_risen_becomes_usual() -> None:
     judgements = hourly(20, lambda day: 1.0 if day < 40 else 1.6, 75)
     assert judgements[-1].expected == pytest.approx(5 * 32, rel=0.2)
@@ -163,6 +186,44 @@ def test_a_detector_from_a_snapshot_in_the_middle_of_a_fall_goes_on_the_same_way
     packed = pickle.dumps(detector)
     assert len(packed) < 6500
     assert run(pickle.loads(packed), 46, 60) == run(detector, 46, 60)
+
+
+def after(*fed: tuple[int, float, float]) -> UsageJudgement:
+    """Sixty usual days, then day, count and exposure of what is `fed`, two usual months, and a drop of three weeks."""
+    rng, detector = random.Random(1), UsageDrop()
+    days = [(day, rng.gauss(40, 6) * (1.0 if day < 120 else 0.25), 1.0) for day in range(141)]
+    for day, count, exposure in [*days[:60], *fed, *days[61:]]:
+        detector.update((day + 1) * DAY_MS, count, exposure)
+    return detector.judgement
+
+
+@pytest.mark.parametrize("count", [math.inf, -math.inf, -1.0, -1e9, 1e39, 1e300])
+def test_what_is_no_count_is_as_if_it_had_not_been_fed(count: float) -> None:
+    assert after((60, count, 1.0)) == after((60, math.nan, 1.0)) == after()
+
+
+@pytest.mark.parametrize("days", [1, 20, 50])
+def test_a_day_that_is_over_is_not_opened_again(days: int) -> None:
+    judgement = after((60, 40.0, 1.0), (60 - days, 40.0, 1.0))
+    assert judgement == after((60, 40.0, 1.0))
+    assert judgement.belief > 0.9
+
+
+def test_an_exposure_that_is_no_number_counts_as_not_watched() -> None:
+    assert after((60, 0.0, math.nan)) == after((60, 0.0, 0.0)) == after()
+
+
+def test_a_late_hour_of_the_same_day_counts() -> None:
+    hours = [*range(24)]
+    late = [*range(9), *range(10, 24), 9]
+    expected = []
+    for order in (hours, late):
+        detector = UsageDrop()
+        for day in range(30):
+            for hour in order:
+                detector.update(day * DAY_MS + (hour + 1) * HOUR_MS, float(hour))
+        expected.append((detector.judgement, detector.expected(30 * DAY_MS)))
+    assert expected[0] == expected[1]
 
 
 def test_a_count_that_is_no_number_counts_as_not_watched() -> None:

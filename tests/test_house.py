@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import pkgutil
 import re
@@ -28,6 +29,18 @@ def test_every_package_says_what_it_holds(room: str) -> None:
     packages = [room, *(module.name for module in walls if module.ispkg)]
     silent = [name for name in packages if not (importlib.import_module(name).__doc__ or "").strip()]
     assert silent == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_examples_in_docstrings_give_what_they_say(room: str) -> None:
+    names = [module.name for module in pkgutil.walk_packages([str(ROOT / room)], prefix=f"{room}.")]
+    wrong = [name for name in names if ">>>" in _source(name) and doctest.testmod(importlib.import_module(name)).failed]
+    assert wrong == []
+
+
+def _source(module: str) -> str:
+    path = ROOT.joinpath(*module.split("."))
+    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
 
 
 def test_lint_types_and_direction_of_imports_cover_the_same_rooms() -> None:
