@@ -31,8 +31,7 @@ from schema.rows import Row
 _REMEMBERED_MS = 14 * 86_400_000
 """Alerts that are over can still be judged by people this long; those of an open order until it is closed."""
 _ENDED_MS = 90 * 86_400_000
-"""So long after its end a condition may still be told of: by a backlog, or by a detector that finds the same onset
-again after data was missing."""
+"""A condition that is over may be told of so much later, by a backlog or a detector that finds the same onset again."""
 _FAILED_MS = 30 * 86_400_000
 """A device that was never seen to boot again is taken for repaired, or gone, after this long."""
 

@@ -99,9 +99,7 @@ class Day:
                 reasons = learned.reasons("analyser", judged.signs) if judged.score >= EXPLAINED_FROM else {}
                 names = self.partition.names(device.entry)
                 self.partition.observe(
-                    failure_risk.finding(
-                        judged, risk.threshold, reasons, codes, end_ms, end_ms, subsystem=subsystem, **names
-                    )
+                    failure_risk.finding(judged, reasons, codes, end_ms, end_ms, subsystem=subsystem, **names)
                 )
 
     def rules(self, end_ms: int) -> None:

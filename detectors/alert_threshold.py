@@ -25,7 +25,7 @@ class Scale(msgspec.Struct, frozen=True):
     """The odds are those of an alert being true. Otherwise they are odds of surprise, log((1 - q) / q) for the chance q
     that nothing is wrong: they order the candidates, and each counts as false until people have said otherwise."""
     events: bool = False
-    """Candidates come only when something happens; KEEP_MS without ends an episode."""
+    """Candidates come only when something happens; KEEP_MS without, or a whole day, ends an episode."""
     horizon_days: int = 0
     """What has not turned out true so many days after its end was false; 0 where only people can tell."""
 
@@ -76,6 +76,8 @@ class _Episode(msgspec.Struct, gc=False):
     judged: bool = False
     ended: int = -1
     """The day of the threshold on which it ended."""
+    day: int = 0
+    """The day of the threshold on which something of it was last seen."""
 
 
 @dataclass(slots=True)
@@ -122,6 +124,8 @@ class Threshold(base.Base):  # type: ignore[misc]  # River publishes no types
     LOWEST = -3.0
     LEVELS = 33
     """From a twentieth of the start's odds to 150 times them."""
+    NUMBERS = 3 + 2 * LEVELS
+    """Of a day, see `_Day.numbers`."""
     RESOLVE = math.log(3)
     """On the scale of scores: raised at 0.5, resolved below 0.25."""
     KEEP_MS = DAY_MS
@@ -136,8 +140,8 @@ class Threshold(base.Base):  # type: ignore[misc]  # River publishes no types
     CLAIM_DAYS = 60
     """What nobody has judged within two months of its end is not judged any more."""
 
-    def __init__(self, scale: Scale = UNKNOWN) -> None:
-        self.scale = scale
+    def __init__(self, scale: Scale | None = None) -> None:
+        self.scale = scale = UNKNOWN if scale is None else scale
         self.level = round(-self.LOWEST / self.STEP)
         self.value = scale.start
         """Log odds at which to raise."""
@@ -176,10 +180,10 @@ class Threshold(base.Base):  # type: ignore[misc]  # River publishes no types
             self._end(key)
             episode = None
         if episode is not None:
-            episode.seen_ms = at_ms
+            episode.seen_ms, episode.day = at_ms, self.days
             self._go_on(key, episode, at_ms, odds, level)
         elif level:
-            episode = self.episodes[key] = _Episode(0, -1, _MICRO, at_ms)
+            episode = self.episodes[key] = _Episode(0, -1, _MICRO, at_ms, day=self.days)
             self._rise(episode, odds, level)
         return sigmoid(odds - self.value)
 
@@ -236,7 +240,7 @@ class Threshold(base.Base):  # type: ignore[misc]  # River publishes no types
 
     def learn(self, numbers: Sequence[int] | None, allowance: Allowance) -> None:
         """Take in the sum of what all partitions add for a day; the threshold moves by a level at most."""
-        device_days, found_false, claimed_false, *levels = numbers or [0] * (3 + 2 * self.LEVELS)
+        device_days, found_false, claimed_false, *levels = numbers or [0] * self.NUMBERS
         self.days += 1
         self.months = self.FADE * self.months + device_days / MONTH_DAYS
         self.false = self.FADE * self.false + found_false / _MICRO
@@ -244,6 +248,9 @@ class Threshold(base.Base):  # type: ignore[misc]  # River publishes no types
         for each in range(self.LEVELS):
             self.onsets[each] = self.FADE * self.onsets[each] + levels[each]
             self.charges[each] = self.FADE * self.charges[each] + levels[self.LEVELS + each] / _MICRO
+        if self.scale.events:  # nobody says that nothing happens: a whole day without ends what is left
+            for key in sorted(key for key, each in self.episodes.items() if each.day <= self.days - 2):
+                self._end(key)
         kept_days = self.scale.horizon_days or self.CLAIM_DAYS
         for key in sorted(key for key, each in self.over.items() if each.ended + kept_days <= self.days):
             if self.scale.horizon_days:

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from river import base
@@ -16,6 +16,10 @@ COSTS_ALONE = Allowance(false_alerts_per_device_month=math.inf)
 """Where nobody has said what is allowed: a needless visit costs what a prevented outage is worth, and that decides."""
 GRID = tuple(-2.5 + 0.25 * i for i in range(17))
 """Thresholds that are played through: probabilities 0.08 to 0.82."""
+
+
+Key = tuple[str, ...]
+"""Device and subsystem."""
 
 
 class _Standing(msgspec.Struct):
@@ -50,7 +54,9 @@ class _Record(msgspec.Struct, array_like=True):
         self.came_true = [share * count for count in self.came_true]
 
 
-_DAYS = msgspec.msgpack.Decoder(list[tuple[str, _Record]])
+_Days = list[tuple[str, _Record]]
+"""By device model."""
+_DAYS = msgspec.msgpack.Decoder(_Days)
 
 
 class AnnouncementThreshold(base.Base):  # type: ignore[misc]  # River publishes no types
@@ -103,7 +109,7 @@ class AnnouncementThreshold(base.Base):  # type: ignore[misc]  # River publishes
         """By device model."""
         self.allowances: dict[str, Allowance] = {}
         """What people allow, by device model; `COSTS_ALONE` for others."""
-        self.standing: dict[Hashable, _Standing] = {}
+        self.standing: dict[Key, _Standing] = {}
         self._values: dict[str, float] = {}
 
     def allow(self, model: str, allowance: Allowance) -> None:
@@ -118,7 +124,12 @@ class AnnouncementThreshold(base.Base):  # type: ignore[misc]  # River publishes
             self._values[model] = GRID[self._choice(model)]
         return self._values[model]
 
-    def observe(self, key: Hashable, at_ms: int, odds: float) -> tuple[int, int]:
+    def left(self, device_id: str) -> None:
+        """A device has left: nothing stands announced of it."""
+        for key in [key for key in self.standing if key[0] == device_id]:
+            del self.standing[key]
+
+    def observe(self, key: Key, at_ms: int, odds: float) -> tuple[int, int]:
         """Log odds of a key at a time (rising): half-open range of thresholds at which an announcement begins."""
         level = bisect_right(GRID, odds)
         standing = self.standing.get(key)
@@ -205,6 +216,7 @@ class AnnouncementThreshold(base.Base):  # type: ignore[misc]  # River publishes
 class FleetAnnouncements(AnnouncementThreshold):
     """The same, taught by what became of the announcements of all partitions alike (a `FleetModel`)."""
 
+    CONTRIBUTION = 1
     FADE = 0.5 ** (1 / 180)
     """What a day leaves of what is known: half a year counts half."""
 
@@ -227,12 +239,22 @@ class FleetAnnouncements(AnnouncementThreshold):
         day, self.day = self.day, {}
         return msgspec.msgpack.encode(sorted(day.items())) if day else b""
 
+    @staticmethod
+    def read(contribution: bytes) -> _Days:
+        """What a contribution says; ValueError if it is none."""
+        days = _DAYS.decode(contribution)
+        for model, added in days:
+            if not len(added.came_false) == len(added.came_true) == len(GRID):
+                raise ValueError(f"{model}: announcements at other thresholds than {len(GRID)}")
+        return days
+
     def absorb(self, contributions: Sequence[bytes]) -> None:
         """Take in a day of all partitions: sums of whole numbers, so their order does not show."""
+        said = [each for packed in contributions if packed for each in self.read(packed)]
         for each in self.records.values():
             each.fade(self.FADE)
         day: dict[str, _Record] = {}
-        for model, added in (each for packed in contributions if packed for each in _DAYS.decode(packed)):
+        for model, added in said:
             day.setdefault(model, _Record()).add(added)
         for model, added in sorted(day.items()):
             self.records.setdefault(model, _Record()).add(added)

@@ -1,5 +1,6 @@
 """Alert budget: the thresholds of all detectors, from what people allow, the same in the whole fleet."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -13,7 +14,9 @@ VERSION = "alert_budget/1"
 DAY_MS = 86_400_000
 UNSAID = Allowance()
 """What is allowed a detector of which the catalogue says nothing."""
-_DAYS = msgspec.msgpack.Decoder(list[tuple[str, tuple[float, float, float], list[int]]])
+_Days = list[tuple[str, tuple[float, float, float], list[int]]]
+"""Of each detector: name, allowance, numbers of the day."""
+_DAYS = msgspec.msgpack.Decoder(_Days)
 
 
 class AlertBudget(base.Base):  # type: ignore[misc]  # River publishes no types
@@ -33,6 +36,8 @@ class AlertBudget(base.Base):  # type: ignore[misc]  # River publishes no types
     >>> budget.threshold("usage_drop") > 0.0
     True
     """
+
+    CONTRIBUTION = 1
 
     def __init__(self) -> None:
         self.allowances: Mapping[str, Allowance] = {}
@@ -83,11 +88,22 @@ class AlertBudget(base.Base):  # type: ignore[misc]  # River publishes no types
         ]
         return msgspec.msgpack.encode(days) if days else b""
 
+    @staticmethod
+    def read(contribution: bytes) -> _Days:
+        """What a contribution says; ValueError if it is none."""
+        days = _DAYS.decode(contribution)
+        for detector, allowance, numbers in days:
+            if len(numbers) != Threshold.NUMBERS:
+                raise ValueError(f"{len(numbers)} numbers of {detector}, expected {Threshold.NUMBERS}")
+            if not all(0 < each < math.inf for each in allowance):
+                raise ValueError(f"{detector} is allowed {allowance}, expected numbers above 0")
+        return days
+
     def absorb(self, contributions: Sequence[bytes]) -> None:
         """Take in what all partitions have added for a day, this one too; thresholds move."""
         sums: dict[str, list[int]] = {}
         allowances = dict(self.allowances)
-        added = (each for packed in contributions if packed for each in _DAYS.decode(packed))
+        added = [each for packed in contributions if packed for each in self.read(packed)]
         for detector, allowance, numbers in sorted(added):
             known = sums.setdefault(detector, [0] * len(numbers))
             sums[detector] = [a + b for a, b in zip(known, numbers, strict=True)]

@@ -13,7 +13,9 @@ from schema.findings import Finding
 
 VERSION = "fault_pattern/1"
 DAY_MS = 86_400_000
-_RATES = msgspec.msgpack.Decoder(tuple[int, dict[str, int]])
+_Events = tuple[int, dict[str, int]]
+"""Device-days watched, and events by code."""
+_EVENTS = msgspec.msgpack.Decoder(_Events)
 
 
 class CodeRates(base.Base):  # type: ignore[misc]  # River publishes no types
@@ -30,10 +32,12 @@ class CodeRates(base.Base):  # type: ignore[misc]  # River publishes no types
     True
     """
 
+    CONTRIBUTION = 1
     EVENTS, DAYS = 0.5, 50.0
     FADE = 0.5 ** (1 / 90)
     """What a day leaves of what is known: three months count half."""
     CODES = 500
+    """Of a day those that come first in the order of names: of them all events are counted, whoever saw which first."""
 
     def __init__(self) -> None:
         self.events: dict[str, float] = {}
@@ -47,8 +51,9 @@ class CodeRates(base.Base):  # type: ignore[misc]  # River publishes no types
 
     def seen(self, code: str) -> None:
         """A device has reported the code."""
-        if code in self.events_today or len(self.events_today) < self.CODES:
-            self.events_today[code] = self.events_today.get(code, 0) + 1
+        self.events_today[code] = self.events_today.get(code, 0) + 1
+        if len(self.events_today) > self.CODES:
+            del self.events_today[max(self.events_today)]
 
     def watched(self, device_days: int) -> None:
         """So many device-days were watched."""
@@ -62,14 +67,23 @@ class CodeRates(base.Base):  # type: ignore[misc]  # River publishes no types
         self.days_today, self.events_today = 0, {}
         return packed
 
+    @staticmethod
+    def read(contribution: bytes) -> _Events:
+        """What a contribution says; ValueError if it is none."""
+        days, events = _EVENTS.decode(contribution)
+        if min([days, *events.values()]) < 0:
+            raise ValueError("fewer events than none")
+        return days, events
+
     def absorb(self, contributions: Sequence[bytes]) -> None:
         """Take in what all partitions have added for a day: sums of whole numbers, so their order does not show."""
-        days, sums = 0, dict.fromkeys(self.events, 0)
-        for packed in filter(None, contributions):
-            more, events = _RATES.decode(packed)
+        days, today = 0, dict[str, int]()
+        for more, events in [self.read(packed) for packed in contributions if packed]:
             days += more
             for code, count in events.items():
-                sums[code] = sums.get(code, 0) + count
+                today[code] = today.get(code, 0) + count
+        first = sorted(today)[: self.CODES]
+        sums = dict.fromkeys(self.events, 0) | {code: today[code] for code in first}
         self.days = self.FADE * self.days + days
         known = {code: self.FADE * self.events.get(code, 0.0) + count for code, count in sums.items()}
         kept = sorted(known, key=lambda code: (-known[code], code))[: self.CODES]
@@ -175,7 +189,9 @@ class FaultPatterns(base.Base):  # type: ignore[misc]  # River publishes no type
         self._fade(known, at_ms)
         known.recent.append(at_ms)
         known.recent.sort()
-        del known.recent[: -self.KEPT]
+        over = max(0, len(known.recent) - self.KEPT)
+        known.count += over
+        del known.recent[:over]
         first = known.count < 1e-3 and len(known.recent) == 1
         shape = self.SHAPE + known.count
         rate = self.SHAPE / fleet_a_day + max(0.0, self.days - self.LONGEST)

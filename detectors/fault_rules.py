@@ -81,6 +81,8 @@ class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
     """Warnings a day of a subsystem before anything is known."""
     MEMORY_DAYS = 30.0
     """Time constant of the usual rate."""
+    FORGOTTEN = 1e-3
+    """A usual rate that says nothing any more: that of five quiet months."""
 
     __slots__ = ("subsystems",)
 
@@ -114,6 +116,7 @@ class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
             return None
         state = self.subsystems.get(subsystem)
         if state is None:
+            self._forget(ts_ms)
             state = self.subsystems[subsystem] = _Subsystem([], self.USUAL, ts_ms)
         self._learn(state, ts_ms)
         state.recent.append((ts_ms, code))
@@ -155,6 +158,14 @@ class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
             if state.onset_ms >= 0 and not state.stopped and state.clear_at_ms <= now_ms
         ]
         return [self._clear(name, now_ms) for name in quiet]
+
+    def _forget(self, ts_ms: int) -> None:
+        """Drop subsystems that have been quiet for so long that nothing is known of them."""
+        for name, state in list(self.subsystems.items()):
+            elapsed_days = (ts_ms - state.learned_ms) / DAY_MS
+            usual = state.usual * math.exp(-max(0.0, elapsed_days) / self.MEMORY_DAYS)
+            if state.onset_ms < 0 and usual < self.FORGOTTEN:
+                del self.subsystems[name]
 
     def _learn(self, state: _Subsystem, ts_ms: int) -> None:
         while state.recent and state.recent[0][0] <= ts_ms - DAY_MS:

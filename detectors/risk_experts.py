@@ -28,7 +28,7 @@ class RiskExperts(base.Base):  # type: ignore[misc]  # River publishes no types
     * `trees`: boosting on all columns, refitted at day boundaries (`RefittedTrees`).
 
     * Range: log odds. Warm-up: none for `linear`; the others say 0 until they know something.
-    * Memory: (columns + 1) squared floats, 1 MB of crosses, and what `RefittedTrees` keeps.
+    * Memory: (columns + 1) squared floats (COLUMNS: 320 kB), 1 MB of crosses, and what `RefittedTrees` keeps.
     """
 
     CLIP = 5.0
@@ -38,6 +38,9 @@ class RiskExperts(base.Base):  # type: ignore[misc]  # River publishes no types
     """Failures after which the experts have half their standing."""
     STORY_MS = 7 * 86_400_000
     """Judgements of a subsystem that came true within such a time tell of one failure."""
+    COLUMNS = 200
+    """So many there are before nothing new that may happen gets one of its own: devices may make codes up, and the
+    covariance grows with the square. What an expert has no column for, `crosses` still hears of."""
     NAMES = 1_000
     """Different tuples of names whose places are remembered."""
 
@@ -69,7 +72,8 @@ class RiskExperts(base.Base):  # type: ignore[misc]  # River publishes no types
     def learn(self, example: Labelled) -> None:
         """Learn what became of a judgement."""
         for name in sorted(set(example.signs.names) - self.columns.keys()):
-            self._add(name)
+            if len(self.columns) < self.COLUMNS or not name.startswith(SINCE):
+                self._add(name)
         happened, weight = example.happened, example.weight
         if happened:
             self._count(example)

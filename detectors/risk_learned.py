@@ -60,6 +60,7 @@ class LearnedRisk(base.Base):  # type: ignore[misc]  # River publishes no types
       vector machines.
     """
 
+    CONTRIBUTION = 1
     STORY = 0.15
     """Weight of one judgement as evidence: judged every 3 h over some days, some seven judgements tell one story."""
 
@@ -110,9 +111,17 @@ class LearnedRisk(base.Base):  # type: ignore[misc]  # River publishes no types
         self.gathered = []
         return added
 
+    @staticmethod
+    def read(contribution: bytes) -> list[Labelled]:
+        """Examples of a contribution; ValueError if it is none."""
+        examples = _EXAMPLES.decode(contribution)
+        for each in examples:
+            each.check(1 + len(EXPERTS))
+        return examples
+
     def absorb(self, contributions: Sequence[bytes]) -> None:
         """Learn a day of all partitions in canonical order."""
-        self.learn(sorted(each for added in contributions for each in _EXAMPLES.decode(added)))
+        self.learn(sorted(each for added in contributions for each in self.read(added)))
         self.refit()
 
     def reasons(self, model: str, signs: Signs, most: int = 3) -> dict[str, float]:

@@ -56,9 +56,13 @@ class UsageFleet:
     OWN_DEVICES = 2.0
     """Other devices of the customer after which their way weighs as much as the fleet's."""
 
+    CONTRIBUTION = 1
+    NUMBERS = 1 + FIGURES + SQUARES
+    """Devices, sums of figures, sums of squares."""
+
     def __init__(self) -> None:
-        self.gathered = np.zeros(1 + FIGURES + SQUARES, np.int64)
-        self.sums = np.zeros(1 + FIGURES + SQUARES, np.int64)
+        self.gathered = np.zeros(self.NUMBERS, np.int64)
+        self.sums = np.zeros(self.NUMBERS, np.int64)
 
     def add(self, usage: "UsageDrop") -> None:
         """Count a device in for the day that closes, if it is known well."""
@@ -72,16 +76,24 @@ class UsageFleet:
         gathered, self.gathered = self.gathered, np.zeros_like(self.gathered)
         return gathered.astype("<i8").tobytes() if gathered[0] else b""
 
+    @staticmethod
+    def read(contribution: bytes) -> npt.NDArray[np.int64]:
+        """What a contribution says, (NUMBERS,); ValueError if it is none."""
+        sums = np.frombuffer(contribution, "<i8")
+        if len(sums) != UsageFleet.NUMBERS or sums[0] <= 0:
+            raise ValueError(f"{len(sums)} sums, expected {UsageFleet.NUMBERS} of some devices")
+        return sums
+
     def absorb(self, contributions: Sequence[bytes]) -> None:
         """Take the sums of all partitions for those of the fleet."""
-        self.sums = np.sum([np.frombuffer(each, "<i8") for each in contributions], axis=0, dtype=np.int64)
+        self.sums = np.sum([self.read(each) for each in contributions], axis=0, dtype=np.int64)
 
     def deviation(self, usage: "UsageDrop") -> Floats | None:
         """How a device differs from the fleet: log level and weekdays (8,); None if one of them is not known."""
-        figures = figures_of(usage)
-        if figures is None or self.sums[0] < self.LEAST_DEVICES:
+        if self.sums[0] < self.LEAST_DEVICES or not _is_known(usage):
             return None
-        return figures[:SQUARES] - self.sums[1 : 1 + SQUARES] / (STEPS * self.sums[0])  # type: ignore[no-any-return]
+        own: Floats = np.append(usage.level, usage.weekdays)
+        return own - self.sums[1 : 1 + SQUARES] / (STEPS * self.sums[0])  # type: ignore[no-any-return]
 
     def prior(self, deviations: Floats | None = None, devices: int = 0) -> UsagePrior | None:
         """Return where a new device begins; None while too few are known.
@@ -111,6 +123,10 @@ class UsageFleet:
 
 def figures_of(usage: Any) -> Floats | None:
     """Figures (FIGURES,) of a device that is known well and used as usual; None of any other."""
-    if usage.days < 2 * usage.LEARNING_DAYS or usage.judgement.belief >= usage.SUSPECT:
+    if not _is_known(usage):
         return None
     return np.concatenate(([usage.level], usage.weekdays, [usage.spread], usage.shares().ravel()))
+
+
+def _is_known(usage: Any) -> bool:
+    return usage.days >= 2 * usage.LEARNING_DAYS and usage.judgement.belief < usage.SUSPECT  # type: ignore[no-any-return]

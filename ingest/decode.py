@@ -78,6 +78,7 @@ class Decoder:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._checks = {name: _checks_of(model) for name, model in catalogue.items()}
+        self._subsystems = {name: _subsystems_of(model) for name, model in catalogue.items()}
         self._readers = {name: SeriesReader(model) for name, model in catalogue.items()}
         self._metric_names = frozenset(metric for model in catalogue.values() for metric in model.metrics)
         for reader in self._readers.values():
@@ -237,8 +238,10 @@ class Decoder:
         """Return the good faults, completed from the catalogue, in the order of handling.
 
         A code that the catalogue does not have is kept, with what the device says of it: firmware may be newer than
-        the catalogue.
+        the catalogue. A subsystem that the model does not have is words, not a place: everything behind would keep
+        something about it for ever.
         """
+        subsystems = self._subsystems[model.model]
         faults = []
         for i, wire in enumerate(reported):
             where = f"faults[{i}]"
@@ -252,12 +255,14 @@ class Decoder:
                 problems.private_field = f"{where}.text"
                 continue
             entry = model.faults.get(wire.code)
-            severity, subsystem = wire.severity, wire.subsystem
+            severity, subsystem, text = wire.severity, wire.subsystem, wire.text
             if severity not in SEVERITIES:
                 severity = entry.severity if entry is not None else "warning"
-            if subsystem is None or _SUBSYSTEM.fullmatch(subsystem) is None:
+            if subsystem not in subsystems:
+                if subsystem and _SUBSYSTEM.fullmatch(subsystem) is not None:
+                    text = f"{subsystem}: {text}"
                 subsystem = entry.subsystem if entry is not None else ""
-            faults.append(Fault(wire.ts, wire.code, cast(str, severity), subsystem, _printable(wire.text)))
+            faults.append(Fault(wire.ts, wire.code, cast(str, severity), subsystem, _printable(text)))
         return tuple(sorted(faults))
 
 
@@ -267,6 +272,13 @@ def _checks_of(model: DeviceModel) -> dict[str, tuple[float, float, int, bool]]:
         name: (metric.min, metric.max, metric.steps_per_unit, metric.kind == "state")
         for name, metric in model.metrics.items()
     }
+
+
+def _subsystems_of(model: DeviceModel) -> frozenset[str]:
+    """What a fault may belong to."""
+    named = {fault.subsystem for fault in model.faults.values()}
+    named |= {metric.subsystem for metric in model.metrics.values()} | {part.subsystem for part in model.parts.values()}
+    return frozenset(named - {""})
 
 
 def _refuse_readings(

@@ -75,6 +75,7 @@ def failed(state: PartitionState, device_id: str, subsystem: str) -> None:
 
 def left(state: PartitionState, device_id: str) -> None:
     """A device has left the partition, or begins a new life."""
+    state.shared.fleet.of(FleetAnnouncements, "").left(device_id)
     for budget in state.shared.fleet.models.values():
         if isinstance(budget, AlertBudget):
             budget.left(device_id)

@@ -11,18 +11,28 @@ that never changes once it is there. So a partition that is recomputed from a cu
 them, waits for them, and says why nothing stands still for ever.
 
 A tick may close several days at once (after an outage of the bridge): they share one row, that of the last of them.
+
+During an upgrade partitions of two versions meet. What a row says is read by its format and by the version of each
+model's contribution; what cannot be read was not said. That follows from the bytes of the row alone, so it is the same
+for whoever reads it, and when it is read again.
 """
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
+import structlog
 
 from detectors.announcement import FleetAnnouncements
 from schema.rows import FleetRow
+
+log = structlog.get_logger()
+FORMAT = b"\x01"
+"""First byte of what a partition contributes; another number for each change of how models are packed together."""
+_PARTS = msgspec.msgpack.Decoder(list[tuple[str, str, bytes]])
 
 
 class FleetModel(Protocol):
@@ -33,11 +43,26 @@ class FleetModel(Protocol):
     what it says only in `absorb`.
     """
 
+    CONTRIBUTION: int
+    """Version of what `contribution` says: another number for each change of its form or of what it means."""
+
     def contribution(self) -> bytes:
         """Return what this partition adds for the day that closes, and begin the next; b"" if nothing."""
 
+    @staticmethod
+    def read(contribution: bytes) -> Any:
+        """Return what a contribution says.
+
+        Raises:
+            ValueError: it is none of this version; whatever is read without can be absorbed.
+        """
+
     def absorb(self, contributions: Sequence[bytes]) -> None:
-        """Learn one day of all partitions, this one too, in partition order; never called without any."""
+        """Learn one day of all partitions, this one too, in partition order; never called without any.
+
+        Raises:
+            ValueError: one of them cannot be read; then nothing was learnt.
+        """
 
 
 M = TypeVar("M", bound=FleetModel)
@@ -103,23 +128,26 @@ class Fleet:
         """The first day that may still be asked for; None before the first tick."""
         return None if self.begun is None else min(self.taken.values(), default=self.begun) + 1
 
-    def close(self, number: int, day: int, given: Given | None) -> FleetRow | None:
+    def close(
+        self, number: int, day: int, given: Given | None, refused: Callable[[], None] = lambda: None
+    ) -> FleetRow | None:
         """Close the days up to `day`: take in what all have contributed for those closed before, and contribute.
 
-        Without `given` the partition is the only one. Returns the row that others will ask for; None if no day ends.
+        Without `given` the partition is the only one. `refused` is called for each row of which something cannot be
+        read. Returns the row that others will ask for; None if no day ends.
         """
         if self.begun is None:
             self.begun = self.closed = day
             return None
         if day <= self.closed:
             return None
-        missed = self._take_in(number, given or Given((), {})) if self.asks(day) else {}
-        packed = _pack((kind, model, self.models[kind, model].contribution()) for kind, model in sorted(self.models))
+        missed = self._take_in(number, given or Given((), {}), refused) if self.asks(day) else {}
+        packed = pack((kind, model, self.models[kind, model].contribution()) for kind, model in sorted(self.models))
         self.closed = day
         self.own.append(Contribution(day, number, packed))
         return FleetRow(number, day, packed, missed)
 
-    def _take_in(self, number: int, given: Given) -> dict[str, int]:
+    def _take_in(self, number: int, given: Given, refused: Callable[[], None]) -> dict[str, int]:
         """Return the partitions of which something was gone without, and what the last day taken in of them is."""
         everything = sorted([*self.own, *given.contributions])
         self.own.clear()
@@ -127,17 +155,48 @@ class Fleet:
         for _, of_day in groupby(everything, key=lambda each: each.day):
             by_model: dict[tuple[str, str], list[bytes]] = {}
             for each in of_day:
-                for kind, model, added in _unpack(each.packed):
+                said, wrong = _unpack(each.packed)
+                for kind, model, added in said:
                     by_model.setdefault((kind, model), []).append(added)
+                if wrong:
+                    refused()
+                    log.warning("cannot read what was learnt", partition=each.partition, day=each.day, wrong=wrong)
             for (kind, model), contributions in sorted(by_model.items()):
                 self._model(kind, model).absorb(contributions)
         return {str(number): until for number, until in sorted(given.until.items()) if until < self.closed}
 
 
-def _pack(added: Iterable[tuple[str, str, bytes]]) -> bytes:
-    some = [each for each in added if each[2]]
-    return zlib.compress(msgspec.msgpack.encode(some)) if some else b""
+def pack(added: Iterable[tuple[str, str, bytes]]) -> bytes:
+    """Pack contributions, each with kind and device model; b"" if all of them are."""
+    some = [(_versioned(kind), model, each) for kind, model, each in added if each]
+    return FORMAT + zlib.compress(msgspec.msgpack.encode(some)) if some else b""
 
 
-def _unpack(packed: bytes) -> list[tuple[str, str, bytes]]:
-    return msgspec.msgpack.decode(zlib.decompress(packed), type=list[tuple[str, str, bytes]]) if packed else []
+def _versioned(kind: str) -> str:
+    return f"{kind}/{KINDS[kind].CONTRIBUTION}"
+
+
+def _unpack(packed: bytes) -> tuple[list[tuple[str, str, bytes]], list[str]]:
+    """What can be absorbed, by kind and device model, and what is wrong with the rest."""
+    if not packed:
+        return [], []
+    try:
+        if not packed.startswith(FORMAT):
+            raise ValueError(f"format {packed[0]}, this version reads {FORMAT[0]}")
+        parts = _PARTS.decode(zlib.decompress(packed[1:]))
+    except (zlib.error, ValueError) as error:
+        return [], [str(error)]
+    said: list[tuple[str, str, bytes]] = []
+    wrong = []
+    for versioned, model, added in parts:
+        kind = versioned.partition("/")[0]
+        if kind not in KINDS or versioned != _versioned(kind):
+            wrong.append(f"{versioned}: not known here")
+            continue
+        try:
+            KINDS[kind].read(added)
+        except ValueError as error:
+            wrong.append(f"{versioned} {model}: {error}")
+        else:
+            said.append((kind, model, added))
+    return said, wrong

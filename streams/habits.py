@@ -12,8 +12,17 @@ from streams.state import PartitionState
 KINDS[UsageFleet.__name__] = UsageFleet
 
 
+def look_at_all(state: PartitionState) -> None:
+    """At the tick that closes a day, or several: look at all devices, for all partitions mean the same day by it.
+
+    30 us a device: 0.3 s of CPU for 10,000.
+    """
+    for customer_id, devices in state.places.of_customer.items():
+        look(state, customer_id, devices)
+
+
 def look(state: PartitionState, customer_id: str, devices: Sequence[DeviceState]) -> None:
-    """Once a day: have a customer's devices that are known well tell the fleet, and note how they differ from it."""
+    """Have a customer's devices that are known well tell the fleet, and note how they differ from it."""
     differ, known = np.zeros(SQUARES), 0
     for device in devices:
         if device.usage is None:

@@ -6,7 +6,7 @@ from detectors import fault_rules, usage_drop
 from schema.catalogue import DeviceModel
 from schema.messages import MESSAGE_KINDS, Fault
 from schema.record import TelemetryRecord
-from streams import dues, habits, patterns, sensors
+from streams import dues, habits, patterns, repairs, sensors
 from streams.budgets import budget_of, within_budget
 from streams.device import DeviceMessage, DeviceState
 from streams.effects import Integers, RawReadings
@@ -91,23 +91,11 @@ def apply_message(state: PartitionState, device: DeviceState, message: DeviceMes
         return
     device.online = True
     if message.boot > device.sequencer.boot:
-        _booted(state, device, message.boot)
+        repairs.booted(state, device, message.boot)
     if len(message.ts_ms):
         _fold(state, device, message)
     for fault in message.faults:
         _fault(state, device, fault, message)
-
-
-def _booted(state: PartitionState, device: DeviceState, at_ms: int) -> None:
-    if not device.booted(at_ms):
-        return
-    state.effects.put(state.shared.desk.repaired(device.entry.device_id, at_ms))
-    patterns.restored(device)
-    for judgement in device.rules.restored(at_ms):
-        state.observe(fault_rules.finding(judgement, **state.names(device.entry)))
-    for health in device.health.values():
-        health.restored(at_ms)
-    sensors.restored(device)
 
 
 def _fold(state: PartitionState, device: DeviceState, message: DeviceMessage) -> None:
@@ -225,10 +213,11 @@ def _fault(state: PartitionState, device: DeviceState, fault: Fault, message: De
     budget, rules = budget_of(state, entry.model), device.rules
     threshold = budget.threshold("fault_rule")
     judgement = rules.fault(fault.ts_ms, fault.code, fault.severity, fault.subsystem, stops, threshold)  # type: ignore[arg-type]
-    budget.observe("fault_rule", (entry.device_id, fault.subsystem), fault.ts_ms, rules.candidate(fault.subsystem))
+    if fault.severity != "info":  # which says nothing, so the last candidate is no news
+        budget.observe("fault_rule", (entry.device_id, fault.subsystem), fault.ts_ms, rules.candidate(fault.subsystem))
     if judgement is not None:
         state.observe(fault_rules.finding(judgement, **state.names(entry)))
     patterns.told(state, device, fault, judgement is not None)
     state.shared.quiet.set((entry.device_id,), patterns.deadline_ms(device))
     if stops and works and message.boot < device.sequencer.boot:  # late news: it has booted since
-        _booted(state, device, device.sequencer.boot_after(message.boot))
+        repairs.booted(state, device, device.sequencer.boot_after(message.boot))

@@ -7,7 +7,7 @@ from detectors import failure_risk, fault_rules, silence
 from detectors.risk_learned import LearnedRisk
 from schema.record import Tick
 from schema.rows import ModelMetricRow, NoticedRow
-from streams import budgets, dues, habits, patterns
+from streams import budgets, dues, habits, patterns, repairs
 from streams.device import DeviceState
 from streams.fleet import KINDS, Given
 from streams.pane_rows import DAY_MS, HOUR_MS
@@ -63,6 +63,7 @@ def handle_tick(state: PartitionState, tick: Tick, given: Given | None = None) -
     state.effects.put(shared.desk.tick(now_ms))
     for label in shared.desk.labels():
         dues.served(state, label)
+        repairs.parts_replaced(state, label)
         budgets.judged(state, label)
         if label.detector != "failure_risk":
             continue
@@ -78,7 +79,8 @@ def _share(state: PartitionState, given: Given | None) -> None:
     fleet, day = state.shared.fleet, closed_day(state.shared.now_ms)
     if fleet.begun is not None and day > fleet.closed:
         budgets.watched(state, day - fleet.closed)
-    row = fleet.close(state.number, day, given)
+        habits.look_at_all(state)
+    row = fleet.close(state.number, day, given, partial(state.count, "fleet_refused"))
     if row is not None:
         state.effects.put([row])
         if row.missed:
@@ -212,7 +214,6 @@ def _sum_up_days(state: PartitionState, now_ms: int) -> None:
             for device in devices:
                 if device.usage is not None:
                     dues.dates(state, device, end_ms)
-            habits.look(state, customer_id, devices)
             of_customer = [_device_day(device, day) for device in devices if device.usage is not None]
             state.effects.put(shared.desk.day(customer_id, end_ms, of_customer))
             shared.day_customer = customer_id

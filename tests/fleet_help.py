@@ -27,6 +27,8 @@ BEGUN_MS = 20_000 * DAY_MS
 class Sums:
     """Chains what it learns, so that order, repetitions and omissions show; what it gathers is keyed, as it must be."""
 
+    CONTRIBUTION = 1
+
     def __init__(self) -> None:
         self.gathered: dict[tuple[int, str], float] = {}
         self.learnt: list[tuple[int, str]] = []
@@ -40,8 +42,12 @@ class Sums:
         self.gathered = {}
         return msgspec.msgpack.encode(rows) if rows else b""
 
+    @staticmethod
+    def read(contribution: bytes) -> list[tuple[int, str, float]]:
+        return msgspec.msgpack.decode(contribution, type=list[tuple[int, str, float]])
+
     def absorb(self, contributions: Sequence[bytes]) -> None:
-        for at, device, value in sorted(row for each in contributions for row in msgspec.msgpack.decode(each)):
+        for at, device, value in sorted(row for each in contributions for row in self.read(each)):
             self.learnt.append((at, device))
             self.chain = self.chain * 0.7 + value
 

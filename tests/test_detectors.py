@@ -1,9 +1,12 @@
 """What every detector promises: it can be cloned and pickled, repeats itself, stays small and within its range."""
 
+import importlib
+import math
 import pickle
+import pkgutil
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from types import ModuleType
 from typing import Any
 
@@ -11,11 +14,14 @@ import pytest
 from river import base, preprocessing
 from river.checks import yield_checks
 
-from detectors.announcement import AnnouncementThreshold
+import detectors
+from detectors.alert_threshold import Threshold
+from detectors.announcement import AnnouncementThreshold, FleetAnnouncements
 from detectors.anomaly_joint import JointAnomaly
 from detectors.bayes_logistic import BayesianLogistic
 from detectors.budget import AlertBudget
 from detectors.change_point import ChangePoint
+from detectors.counter_forecast import CounterForecast
 from detectors.due import Dues
 from detectors.failure_risk import FailureRisk
 from detectors.fault_patterns import CodeRates, FaultPatterns
@@ -23,6 +29,7 @@ from detectors.fault_rules import FaultRules
 from detectors.risk_crosses import SparseCrosses
 from detectors.risk_experts import RiskExperts
 from detectors.risk_learned import LearnedRisk
+from detectors.risk_trees import RefittedTrees
 from detectors.sensor_anomaly import SensorAnomaly
 from detectors.sensor_watch import SensorWatch
 from detectors.silence import Cadence
@@ -33,8 +40,13 @@ from schema.catalogue import Limit
 Step = Callable[[Any, random.Random, int], list[float]]
 
 
+def number(rng: random.Random, value: float) -> float:
+    """The value, or now and then NaN or infinite: legal input of whoever takes numbers."""
+    return value if rng.random() < 0.95 else rng.choice([math.nan, math.inf, -math.inf])
+
+
 def usage(detector: UsageDrop, rng: random.Random, hour: int) -> list[float]:
-    judgement = detector.update((hour + 1) * HOUR_MS, rng.randrange(5))
+    judgement = detector.update((hour + 1) * HOUR_MS, number(rng, rng.randrange(5)), number(rng, 1.0))
     return [judgement.belief]
 
 
@@ -42,7 +54,7 @@ def health(detector: SubsystemHealth, rng: random.Random, hour: int) -> list[flo
     at_ms = (hour + 1) * HOUR_MS
     if rng.random() < 0.1:
         detector.fault(at_ms, rng.choice(["info", "warning", "error"]))
-    detector.window(at_ms, rng.choice(["tube_cel", "detector_cel"]), rng.gauss(50, 3), 6)
+    detector.window(at_ms, rng.choice(["tube_cel", "detector_cel"]), number(rng, rng.gauss(50, 3)), 6)
     return [value / 100 for value in map(abs, detector.features(at_ms, 400 * DAY_MS, DAY_MS).values())]
 
 
@@ -62,8 +74,8 @@ def risk(detector: AloneRisk, rng: random.Random, hour: int) -> list[float]:
         detector.learned.refit()
     scores = []
     for device in ("ct-1", "ct-2"):
-        signs = {"codes_1d": rng.random(), "codes_3d": 2 * rng.random()}
-        ages_h = {"since code arc": 200 * rng.random(), "since part": float("nan")}
+        signs = {name: number(rng, rng.random()) for name in rng.sample(["codes_1d", "codes_3d", "level_z"], 2)}
+        ages_h = {name: number(rng, 200 * rng.random()) for name in rng.sample(["since code arc", "since part"], 1)}
         judgement = detector.risk.judge(detector.learned, at_ms, device, "tube", signs, ages_h)
         scores += [judgement.probability, judgement.score]
         if rng.random() < 0.01:
@@ -86,35 +98,38 @@ def cadence(detector: Cadence, rng: random.Random, hour: int) -> list[float]:
 
 
 def anomaly(detector: SensorAnomaly, rng: random.Random, hour: int) -> list[float]:
-    return [detector.update(hour * HOUR_MS, rng.choice([None, 50 + hour % 24, rng.gauss(50, 3)])) for _ in range(4)]
+    values = [rng.choice([None, 50 + hour % 24, number(rng, rng.gauss(50, 3))]) for _ in range(4)]
+    return [detector.update(hour * HOUR_MS, value) for value in values]
 
 
 def joint(detector: JointAnomaly, rng: random.Random, hour: int) -> list[float]:
     names = rng.sample(["kpa", "cel", "lpm"], rng.randrange(4))
-    reading = {name: rng.choice([float("nan"), rng.gauss(50, 3)]) for name in names}
+    reading: dict[Hashable, Any] = {name: rng.choice([None, number(rng, rng.gauss(50, 3))]) for name in names}
     return [detector.score_one(reading, hour * HOUR_MS), detector.update(reading, hour * HOUR_MS)]
 
 
 def change(detector: ChangePoint, rng: random.Random, hour: int) -> list[float]:
-    detector.update([rng.gauss(5 * (hour // 100 % 3), 1), rng.choice([None, float("nan"), rng.gauss(50, 3)])])
+    detector.update([number(rng, rng.gauss(5 * (hour // 100 % 3), 1)), rng.choice([None, math.nan, rng.gauss(50, 3)])])
     return [detector.certainty, float(detector.drift_detected)]
 
 
 def sensors(detector: SensorWatch, rng: random.Random, hour: int) -> list[float]:
-    means = {name: rng.gauss(50 + 9 * (hour // 400 % 2), 3) for name in rng.sample(["kpa", "cel", "lpm"], 2)}
+    level = 50 + 9 * (hour // 400 % 2)
+    means = {name: number(rng, rng.gauss(level, 3)) for name in rng.sample(["kpa", "cel", "lpm"], 2)}
     judged = detector.window((hour + 1) * HOUR_MS, means)
     return [] if judged is None else [(each + 40) / 800 for each in (judged.surprise_odds, judged.shift_odds)]
 
 
 def threshold(detector: AnnouncementThreshold, rng: random.Random, hour: int) -> list[float]:
-    begun = detector.observe(rng.choice("ab"), hour * HOUR_MS, rng.gauss(-1, 2))
+    begun = detector.observe((rng.choice("ab"),), hour * HOUR_MS, number(rng, rng.gauss(-1, 2)))
     detector.verdict("ct", begun, rng.random() < 0.5)
     return [(detector.value("ct") + 5) / 10]
 
 
 def budget(detector: AlertBudget, rng: random.Random, hour: int) -> list[float]:
     names = ("usage_drop", "failure_risk", "fault_pattern")
-    scores = [detector.observe(name, (rng.choice("abc"),), hour * HOUR_MS, rng.gauss(0, 5)) for name in names]
+    odds = {name: number(rng, rng.gauss(0, 5)) for name in names}
+    scores = [detector.observe(name, (rng.choice("abc"),), hour * HOUR_MS, odds[name]) for name in names]
     if rng.random() < 0.1:
         detector.judged(rng.choice(names), (rng.choice("abc"),), rng.random() < 0.5)
     if hour % 24 == 23:
@@ -143,7 +158,7 @@ def rates(detector: CodeRates, rng: random.Random, hour: int) -> list[float]:
 
 def due(detector: Dues, rng: random.Random, hour: int) -> list[float]:
     growth, limit = rng.random() * 10, Limit(metric="scans", every=500.0)
-    detector.counter("scans", hour, 1.0, growth)
+    detector.counter("scans", hour, number(rng, 1.0), number(rng, growth))
     judged, _ = detector.judge("service", limit, hour, growth, 5 * hour)
     if hour % 120 == 0:
         detector.served("service", hour * DAY_MS)
@@ -218,13 +233,56 @@ def without_sklearn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", datasets)
 
 
+ESTIMATORS = (
+    AlertBudget, AnnouncementThreshold, BayesianLogistic, Cadence, ChangePoint, CodeRates, CounterForecast, Dues,
+    FailureRisk, FaultPatterns, FaultRules, FleetAnnouncements, JointAnomaly, LearnedRisk, RefittedTrees, RiskExperts,
+    SensorAnomaly, SensorWatch, SparseCrosses, SubsystemHealth, Threshold, UsageDrop,
+)  # fmt: skip
+GENERAL_CHECKS = {
+    "check_clone_changes_memory_addresses",
+    "check_clone_is_idempotent",
+    "check_clone_same_class",
+    "check_clone_with_new_params_applies",
+    "check_doc",
+    "check_get_params_matches_signature",
+    "check_init_default_params_are_not_mutable",
+    "check_init_has_default_params_for_tests",
+    "check_mutate_can_be_idempotent",
+    "check_pickling_supports_roundtrip",
+    "check_repr",
+    "check_repr_roundtrips_clone",
+    "check_str",
+    "check_tags",
+}
+ONLY_OF_ESTIMATORS = {"check_tags"}
+"""Tags say with what data River checks a `base.Estimator`; what is a `base.Base` has none."""
+
+
+def test_every_estimator_is_checked() -> None:
+    modules = [importlib.import_module(f"detectors.{each.name}") for each in pkgutil.iter_modules(detectors.__path__)]
+    kinds = [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
+    ours = {kind for kind in kinds if issubclass(kind, base.Base) and kind.__module__.startswith("detectors.")}
+    assert ours == set(ESTIMATORS)
+
+
+@pytest.mark.usefixtures("without_sklearn")
+@pytest.mark.parametrize("kind", ESTIMATORS, ids=lambda kind: kind.__name__)
+def test_every_estimator_passes_rivers_general_checks(kind: type[base.Base]) -> None:
+    names = set()
+    for check in yield_checks(kind()):
+        names.add(check.__name__)
+        if check.__name__ in GENERAL_CHECKS - (ONLY_OF_ESTIMATORS if not issubclass(kind, base.Estimator) else set()):
+            check(kind())
+    assert names >= GENERAL_CHECKS
+
+
 @pytest.mark.usefixtures("without_sklearn")
 @pytest.mark.parametrize(
     "model",
     [BayesianLogistic(), preprocessing.StandardScaler() | BayesianLogistic(), SparseCrosses()],
     ids=["alone", "scaled", "crosses"],
 )
-def test_the_model_passes_rivers_own_checks(model: base.Estimator) -> None:
+def test_the_model_passes_rivers_checks_on_data_too(model: base.Estimator) -> None:
     names = set()
     for check in yield_checks(model):
         if check.__name__ not in model._unit_test_skips():

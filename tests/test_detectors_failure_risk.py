@@ -1,5 +1,6 @@
 """Failure risk: what raises it, how it learns from labels that arrive late, and how the threshold follows."""
 
+import math
 import random
 
 import pytest
@@ -144,6 +145,16 @@ def test_no_future_is_known_to_a_judgement() -> None:
     assert not all(equal for at_ms, equal in same if at_ms > 40 * DAY_MS)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e200])
+def test_a_feature_that_is_no_number_counts_as_missing(value: float) -> None:
+    broken, missing = BayesianLogistic(), BayesianLogistic()
+    for model, x in ((broken, {"drift": 1.0, "codes": value}), (missing, {"drift": 1.0, "codes": 0.0})):
+        model.learn_one({"drift": 1.0}, True)
+        model.learn_one(x, True)
+        model.learn_one({"drift": 2.0, "codes": 1.0}, False)
+    assert broken.predict_proba_one({"drift": 1.0, "codes": value}) == missing.predict_proba_one({"drift": 1.0})
+
+
 def test_data_override_a_wrong_prior() -> None:
     model = BayesianLogistic(prior={"": -4.0, "drift": 3.0})
     rng = random.Random(1)
@@ -244,3 +255,11 @@ def test_a_finding_names_codes_probability_and_reasons() -> None:
     assert found.evidence["codes"] == {"XR-101": 3}
     assert 0 < found.evidence["probability"] < 1
     assert found.evidence["reasons"][0] == "fault codes within 3 days (1.8): odds x15"
+
+
+def test_a_window_that_is_no_number_is_as_if_it_had_not_been() -> None:
+    health = month()
+    before = health.features(35 * DAY_MS, 0, 0) | health.trends(35 * DAY_MS)
+    for mean in (math.nan, math.inf, -math.inf, 1e200):
+        health.window(35 * DAY_MS, "tube_cel", mean, 6)
+    assert health.features(35 * DAY_MS, 0, 0) | health.trends(35 * DAY_MS) == before

@@ -66,6 +66,18 @@ def test_a_burst_counts_against_the_devices_own_rate() -> None:
     assert burst(quiet, rates, *hours).count >= 4
 
 
+@pytest.mark.parametrize("a_day", [1, 5, 20])
+def test_what_comes_often_everywhere_is_no_burst_however_often_it_comes(a_day: int) -> None:
+    rates, patterns = fleet(10_000, A=10_000 * a_day), FaultPatterns()
+    odds = []
+    for day in range(100):
+        patterns.watched()
+        judged = burst(patterns, rates, *(day + number / a_day for number in range(a_day)))
+        odds.append(judged.odds)
+    assert max(odds[14:]) < ONCE_A_YEAR
+    assert judged.expected == pytest.approx(a_day * judged.window_days, rel=0.2)
+
+
 def test_a_slow_burst_is_seen_over_a_week() -> None:
     judged = burst(watched(200), fleet(20_000, A=200), 200, 201.5, 203, 204.5)
     assert (judged.window_days, judged.count) == (7, 4)
@@ -118,6 +130,18 @@ def test_partitions_share_the_same_rates_whoever_saw_the_codes() -> None:
     for rates in parts:
         rates.absorb(contributions)
     assert {rates.rate("A") for rates in parts} == {fleet(600, A=6).rate("A")}
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_of_more_codes_than_are_kept_the_same_ones_are_counted_in_any_order_by_any_number(partitions: int) -> None:
+    rare, frequent = ([f"{kind}{number}" for number in range(CodeRates.CODES)] for kind in "AB")
+    seen = 3 * rare + 6 * frequent
+    random.Random(1).shuffle(seen)
+    parts = [CodeRates() for _ in range(partitions)]
+    for code in seen:
+        parts[0 if code in rare else -1].seen(code)
+    parts[0].absorb([each.contribution() for each in parts])
+    assert parts[0].events == dict.fromkeys(rare, 3.0)
 
 
 def test_a_pattern_clears_when_it_has_been_quiet() -> None:

@@ -79,6 +79,15 @@ def test_a_hard_failure_holds_until_the_device_is_restored() -> None:
     assert rules.restored(31 * DAY_MS) == []
 
 
+def test_subsystems_that_have_long_been_quiet_are_forgotten_but_not_one_that_stopped_the_device() -> None:
+    rules = FaultRules()
+    rules.fault(0, "XR-900", "critical", "tube", stops_device=True)
+    for day in range(400):
+        rules.fault(day * DAY_MS, "X-1", "warning", f"made-up-{day}")
+    assert "tube" in rules.subsystems
+    assert len(rules.subsystems) < 200
+
+
 def test_what_gets_worse_is_reported_as_worse() -> None:
     rules = FaultRules()
     rules.fault(0, "XR-101", "error", "tube")

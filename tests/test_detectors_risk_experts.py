@@ -8,6 +8,7 @@ import pytest
 
 from detectors.failure_risk import FailureRisk
 from detectors.risk_crosses import SparseCrosses
+from detectors.risk_experts import RiskExperts
 from detectors.risk_learned import LearnedRisk
 from detectors.risk_reliability import EDGES, Reliability
 from detectors.risk_signs import Labelled, Signs
@@ -171,3 +172,15 @@ def test_what_happened_is_remembered_for_a_bounded_number_of_things() -> None:
         health.happened(number * HOUR_MS, "code", f"c{number}")
     assert len(health.happened_ms) == health.HAPPENED
     assert "code c99" in health.happened_ms
+
+
+def test_codes_that_devices_make_up_get_only_so_many_columns_and_gauges_all_of_theirs() -> None:
+    learned, odds = LearnedRisk(), (-4.0, 0.0, 0.0, 0.0)
+    for number in range(600):
+        gauge = {"codes_1d": 0.5, "level z_kpa" if number == 599 else "level a_kpa": 1.0}
+        signs = Signs.of(gauge, {f"since code {number:03}": 5.0}, {})
+        learned.learn([Labelled(number, "d", "tube", "ct", signs, odds, 1.0, number % 9 == 0)])
+    columns = learned.experts["ct"].columns
+    assert len(columns) == RiskExperts.COLUMNS + 1
+    assert {"since code 000", "level a_kpa", "level z_kpa"} < columns.keys()
+    assert 0 < learned.judge("ct", signs).probability < 1

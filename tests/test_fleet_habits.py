@@ -1,16 +1,20 @@
 """A device that is new begins with what is usual for others, once enough of them are known."""
 
+import copy
 from math import log
 
+import msgspec
 import pytest
 
 from detectors.usage_drop import UsageDrop
 from detectors.usage_fleet import UsageFleet
 from schema.catalogue import load_catalogue
-from schema.registry import Device
-from streams import habits
+from schema.record import Tick
+from schema.registry import Customer, Device, Site
+from streams import habits, ticks
 from streams.device import DeviceState
 from streams.pane_rows import DAY_MS, HOUR_MS
+from streams.partition import Partition
 from streams.state import PartitionState
 
 CATALOGUE = load_catalogue()
@@ -64,6 +68,24 @@ def test_a_new_device_expects_the_week_of_the_fleet_and_the_use_of_its_customer(
         expected[customer_id] = new.usage.expected(monday + 12 * HOUR_MS)
     assert 4.0 < expected["cu-0"] < expected["cu-2"] < expected["cu-1"] < 8.0
     assert log(expected["cu-1"] / expected["cu-0"]) > 0.5 * log(2)
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_each_device_counts_once_for_what_a_tick_closes_however_long_its_day_takes_to_sum_up(
+    fleet: list[DeviceState], together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ticks, "DEVICES_A_TICK", 2)
+    partition, begun = Partition(0, CATALOGUE), (5 + DAYS) * DAY_MS
+    for number in range(2):
+        site = Site(site_id=f"si-{number}", customer_id=f"cu-{number}", name="")
+        partition.apply((Customer(customer_id=f"cu-{number}", name=""), site))
+    for each in fleet:
+        entry = msgspec.structs.replace(each.entry, site_id=f"si-{each.entry.customer_id[-1]}")
+        partition.apply((entry,))
+        partition.devices[entry.device_id].usage = copy.deepcopy(each.usage)
+    for day in (0, together, together + 1):
+        partition.apply(Tick("bridge", begun + day * DAY_MS + 3 * HOUR_MS))
+    assert partition.shared.fleet.of(UsageFleet, MODEL).sums[0] == len(fleet)
 
 
 def test_a_device_that_knows_itself_and_one_whose_model_nobody_knows_begin_with_nothing(

@@ -162,6 +162,18 @@ def test_a_fault_code_newer_than_the_catalogue_is_kept_and_a_malformed_one_refus
     assert found.message.faults == (Fault(NOW_MS, "NEW-1", "warning", "", ""),)
 
 
+def test_a_subsystem_that_the_model_does_not_have_becomes_words() -> None:
+    made_up = {"ts": NOW_MS, "subsystem": "flux-7", "text": "lost"}
+    found = decode(body(faults=[{"code": "CRY-101", **made_up}, {"code": "NEW-1", **made_up}]))
+    assert found.refused is None
+    assert found.message is not None
+    known = CATALOGUE["mri"].faults["CRY-101"]
+    assert found.message.faults == (
+        Fault(NOW_MS, "CRY-101", known.severity, known.subsystem, "flux-7: lost"),
+        Fault(NOW_MS, "NEW-1", "warning", "", "flux-7: lost"),
+    )
+
+
 def test_birth_and_will_stand_outside_the_sequence() -> None:
     gateway = KnownDevice("gw-1", "gateway", "hospital-1", 0)
     for state, kind in (("online", "birth"), ("offline", "will")):
