@@ -8,7 +8,7 @@ import pytest
 
 import schema
 from schema.catalogue import CatalogueError, load_catalogue, parse_model
-from wardwatch.roles import mqtt_tls
+from wardwatch.access import mqtt_tls
 from wardwatch.settings import SettingsError, as_environment, load_settings, note_addresses, with_addresses
 
 

@@ -25,7 +25,7 @@ from simulator.score import score as score_run
 from simulator.truth import append_truth, read_truth, write_truth
 from streams.guarded import one_line
 from streams.logs.file import LogError
-from wardwatch import roles
+from wardwatch import access, roles
 from wardwatch.actions import ActionError, import_registry
 from wardwatch.demo import DemoError, DemoOptions, DemoState, run_demo
 from wardwatch.doctor import diagnose
@@ -181,7 +181,7 @@ def simulate(
     if settings.mqtt_url is None:
         raise SettingsError("WARDWATCH_MQTT_URL: not set; name a broker")
     write_truth(truth, scenario.facts())
-    with roles.open_log(settings) as opened:
+    with access.open_log(settings) as opened:
         import_registry(
             opened, settings.database_url, scenario.registry, settings.partitions, now_ms=scenario.start_ms
         )
@@ -190,7 +190,7 @@ def simulate(
         settings.mqtt_url,
         speed=_speed(speed),
         bridges=bridges,
-        tls=roles.mqtt_tls(settings).context(),
+        tls=access.mqtt_tls(settings).context(),
         on_progress=lambda at: console.print(
             f"{datetime.fromtimestamp(at.at_ms / 1000, UTC):%d %b %H:%M}  {at.messages:,} messages {at.waiting_for}",
             end="\r",
@@ -226,7 +226,7 @@ def score_command(
 def migrate_command(data: DataOption = None) -> None:
     """Bring the database's tables up to date."""
     settings = with_addresses(load_settings(data=data))
-    applied = migrate(roles.database_url(settings), roles.catalogue_of(settings))
+    applied = migrate(access.database_url(settings), access.catalogue_of(settings))
     print("\n".join(applied) if applied else "nothing to do")
 
 
@@ -266,13 +266,13 @@ def import_command(
     counts = {name: len(getattr(registry, name)) for name in registry.__struct_fields__}
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
     settings = with_addresses(load_settings(data=data))
-    unknown = sorted({device.model for device in registry.devices} - roles.catalogue_of(settings).keys())
+    unknown = sorted({device.model for device in registry.devices} - access.catalogue_of(settings).keys())
     if unknown:
         raise SettingsError(f"{file}: devices of models that no catalogue file describes: {', '.join(unknown)}")
     if dry_run:
         return
     assert settings.database_url is not None
-    with roles.open_log(settings) as opened:
+    with access.open_log(settings) as opened:
         import_registry(opened, settings.database_url, registry, settings.partitions, now_ms=0)
     print("committed")
 
@@ -291,7 +291,7 @@ def grafana_apply(data: DataOption = None) -> None:
     credential = settings.grafana_credential
     if settings.grafana_url is None or credential is None:
         raise SettingsError("WARDWATCH_GRAFANA_URL and WARDWATCH_GRAFANA_TOKEN: both must be set")
-    database = publish.DatabaseSettings.from_url(roles.database_url(settings))
+    database = publish.DatabaseSettings.from_url(access.database_url(settings))
     for title, link in publish.apply(settings.grafana_url, credential, database):
         print(f"{title}  {link}")
 

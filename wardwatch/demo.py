@@ -20,9 +20,9 @@ from simulator.scenario import Scenario
 from simulator.score import Summary, score
 from simulator.tally import Progress
 from simulator.truth import Truth, append_truth, read_truth, write_truth
+from wardwatch.access import mqtt_tls
 from wardwatch.actions import import_registry, progress, wait_for_time
 from wardwatch.local import owned
-from wardwatch.roles import mqtt_tls
 from wardwatch.settings import Settings
 from wardwatch.stack import Stack, running_stack
 from wardwatch.workplace import COMMIT_WITHIN_S, StackWorkplace

@@ -22,8 +22,8 @@ from schema.commands import (
     RepairOutcome,
     StartWorkOrder,
 )
+from wardwatch.access import open_log
 from wardwatch.actions import send_commands
-from wardwatch.roles import open_log
 from wardwatch.settings import load_settings, with_addresses
 from wardwatch.views import show_lines
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from schema.migrate import migrate
 from streams.logs import Log
+from wardwatch.access import catalogue_of, open_log
 from wardwatch.local import LocalParts, local_parts
 from wardwatch.local.account import Account
 from wardwatch.local.keeper import Keeper, kept
 from wardwatch.local.process import Service, free_port
-from wardwatch.roles import catalogue_of, metrics_file, open_log, ready_file
+from wardwatch.roles import metrics_file, ready_file
 from wardwatch.settings import Settings, as_environment, note_addresses
 
 READY_WITHIN_S = 300.0

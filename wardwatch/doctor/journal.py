@@ -20,7 +20,7 @@ from streams.logs.file import LogError
 from streams.logs.kafka import KafkaLog
 from streams.logs.kafka_access import KafkaAccess
 from streams.logs.kafka_topics import KEPT, topic_settings
-from wardwatch import roles
+from wardwatch.access import kafka_access
 from wardwatch.doctor.check import ANSWER_WITHIN_S, Case, Check, seconds
 
 QUIET_S = 15.0
@@ -34,7 +34,7 @@ class NoLog(LogError):
 @contextmanager
 def looking(case: Case) -> Iterator[Log]:
     """Open the log to look at it; nothing is made that is not there."""
-    access = roles.kafka_access(case.settings)
+    access = kafka_access(case.settings)
     path = case.settings.log_file
     opened: Log
     if access is not None:
@@ -51,7 +51,7 @@ def journal(case: Case) -> list[Check]:
     """See the module."""
     try:
         with looking(case) as log:
-            access = roles.kafka_access(case.settings)
+            access = kafka_access(case.settings)
             if access is not None:
                 checks = kafka(access, {TELEMETRY: case.settings.partitions, REFUSED: 1})
             else:

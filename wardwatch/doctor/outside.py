@@ -12,8 +12,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from grafana import publish
 from streams.guarded import one_line
+from wardwatch.access import mqtt_tls
 from wardwatch.doctor.check import ANSWER_WITHIN_S, Case, Check
-from wardwatch.roles import metrics_file, mqtt_tls
+from wardwatch.roles import metrics_file
 from wardwatch.settings import SettingsError
 
 VERSION = "$SYS/broker/version"
