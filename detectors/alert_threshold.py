@@ -28,6 +28,8 @@ class Scale(msgspec.Struct, frozen=True):
     """Candidates come only when something happens; KEEP_MS without, or a whole day, ends an episode."""
     horizon_days: int = 0
     """What has not turned out true so many days after its end was false; 0 where only people can tell."""
+    lowest: float = -3.0
+    """Log odds from the start to the lowest threshold of the grid: above what is seen where nothing is."""
 
 
 def surprise(chance: float) -> float:
@@ -49,14 +51,14 @@ def sigmoid(odds: float) -> float:
 SCALES = {
     "usage_drop": Scale(0.0, True),
     "sensor_anomaly": Scale(9.0, False),
-    "level_shift": Scale(9.0, False),
+    "level_shift": Scale(9.0, False, lowest=-2.0),
     "fault_rule": Scale(surprise(1 / 300), False, True, 14),
     "fault_pattern": Scale(surprise(1 / 10_000), False, True, 14),
 }
 """Of the detectors that raise under a budget; failures have `detectors.announcement`, for time tells what came true.
 Surprise begins at chances of 1 in 8,000 windows, at 1 in 300 days for rules (with 2.5 subsystems a false burst in four
 months), at 1 in 10,000 days for patterns, which are a hint only. What codes foretell comes within two weeks or not at
-all."""
+all. Calm gauges reach the odds three below the start of shifts, and such an episode would hardly end."""
 UNKNOWN = Scale(0.0, True)
 
 Key = tuple[str, ...]
@@ -113,7 +115,7 @@ class Threshold(base.Base):  # type: ignore[misc]  # River publishes no types
     costs: correction x (1 - p) <= miss / (miss + false). It moves by a level a day, and down only where EASE of the
     budget would do.
 
-    * Range: log odds, start + [LOWEST, LOWEST + STEP x (LEVELS - 1)]. Warm-up: none, the prior holds.
+    * Range: log odds, start + [lowest, lowest + STEP x (LEVELS - 1)]. Warm-up: none, the prior holds.
     * Memory: two numbers a level, an episode for each key that has one or had one in CLAIM_DAYS.
     * Source: Provost and Fawcett (2001), Robust classification for imprecise environments, Machine Learning 42 (costs);
       the correction is the standardised ratio of events found to events expected of epidemiology, with its Gamma prior.
@@ -121,9 +123,8 @@ class Threshold(base.Base):  # type: ignore[misc]  # River publishes no types
 
     STEP = 0.25
     """Log odds; so a threshold takes four days for a factor of e in alerts."""
-    LOWEST = -3.0
     LEVELS = 33
-    """From a twentieth of the start's odds to 150 times them."""
+    """From a twentieth of the start's odds, as a rule, to 150 times them."""
     NUMBERS = 3 + 2 * LEVELS
     """Of a day, see `_Day.numbers`."""
     RESOLVE = math.log(3)
@@ -142,7 +143,7 @@ class Threshold(base.Base):  # type: ignore[misc]  # River publishes no types
 
     def __init__(self, scale: Scale | None = None) -> None:
         self.scale = scale = UNKNOWN if scale is None else scale
-        self.level = round(-self.LOWEST / self.STEP)
+        self.level = round(-self.scale.lowest / self.STEP)
         self.value = scale.start
         """Log odds at which to raise."""
         self.months = self.false = self.claimed = 0.0
@@ -164,7 +165,7 @@ class Threshold(base.Base):  # type: ignore[misc]  # River publishes no types
 
     def odds_of(self, level: int) -> float:
         """Log odds of a level of the grid."""
-        return self.scale.start + self.LOWEST + self.STEP * level
+        return self.scale.start + self.scale.lowest + self.STEP * level
 
     def observe(self, key: Key, at_ms: int, odds: float) -> float:
         """Log odds of a key's candidate, or of its not being one, at a time (rising for a key).
@@ -188,7 +189,7 @@ class Threshold(base.Base):  # type: ignore[misc]  # River publishes no types
         return sigmoid(odds - self.value)
 
     def _reached(self, odds: float) -> int:
-        level = (odds - self.scale.start - self.LOWEST) / self.STEP
+        level = (odds - self.scale.start - self.scale.lowest) / self.STEP
         return 0 if level < 0 else min(self.LEVELS, int(min(level, self.LEVELS)) + 1)
 
     def _go_on(self, key: Key, episode: _Episode, at_ms: int, odds: float, level: int) -> None:

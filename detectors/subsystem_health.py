@@ -14,9 +14,9 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 MOST = 1e30
 """No sensor measures more; squares of it are still numbers."""
-SPAN_MS = 6 * HOUR_MS
-SPANS = 28
-"""Of a week: nights, mornings, afternoons and evenings of each day share what is usual."""
+HOURS = 48
+"""What is usual is known by the hour of working days, and by that of weekends."""
+_SATURDAY = 2  # 1970-01-01 was a Thursday
 
 FEATURES = (
     "codes_6h",
@@ -47,7 +47,7 @@ the level was unusual; end of the last window; mean of about FAST_H and of about
 _NUMBERS = 10
 _CODES = len(_CODE_DAYS)
 _NO_CODES = array("d", [0.0] * _CODES)
-_NEW_WEEK = array("f", [math.nan] * SPANS)
+_NEW_WEEK = array("f", [math.nan] * HOURS)
 _NEW_NUMBERS = array("d", [0.0, math.nan] + [0.0] * 8)
 
 
@@ -55,14 +55,14 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
     """Features of one subsystem, kept up to date by its faults and by the closed hourly windows of its gauges.
 
     Faults are counted with exponential forgetting over 6 h, 1, 3 and 7 days. A gauge is compared with its own usual
-    level for the quarter of that weekday; the deviation is averaged over about a day and put into units of what such
+    level for the hour of such a day; the deviation is averaged over about a day and put into units of what such
     an average usually is: z = day / sqrt(slow_noise); another unit, another model or a noisy sensor changes nothing.
     A level that is unusual (|z| > FREEZE_Z) is not learned, until it has lasted FREEZE_HOURS: then it is the new usual.
 
     * Range: counts as log(1 + n), z within +-Z_LIMIT taken to its absolute value, ages in years on a log scale;
       all features are finite and of the order of 1.
     * Warm-up: WARM_HOURS windows a gauge; its features are 0 until then.
-    * Memory: 28 single and 10 double floats a gauge, 6 numbers for faults: about 200 bytes a gauge; some 40 bytes for
+    * Memory: 48 single and 10 double floats a gauge, 6 numbers for faults: about 280 bytes a gauge; some 40 bytes for
       each of the HAPPENED last things that happened.
     * Source: exponentially weighted control charts, Roberts (1959), Technometrics 1(3).
 
@@ -77,8 +77,8 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
 
     WARM_HOURS = 96
     """Four days: the daily cycle is known, and what a day's average may be."""
-    LEARN = 1 / 30
-    """Least weight of an hour in the usual level of its span: a new week has a fifth."""
+    LEARN = 0.06
+    """Least weight of a window in what is usual at its hour: five working days have a quarter."""
     FREEZE_Z = 3.0
     FREEZE_HOURS = 240
     """Ten days: longer than any precursor, shorter than it would take to be blind for good."""
@@ -95,7 +95,7 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
         self.codes_ms = 0
         self.gauges: tuple[str, ...] = ()
         self.weeks: array[float] = array("f")
-        """Usual level by span of the week, gauge after gauge; NaN where never seen. Single precision is more than any
+        """Usual level by HOURS, gauge after gauge; NaN where never seen. Single precision is more than any
         sensor's."""
         self.numbers: array[float] = _NO_CODES[:]
         """Faded counts of faults, then `_NUMBERS` of each gauge."""
@@ -141,19 +141,19 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
         if count <= 0 or not abs(mean) < MOST:
             return
         place = self._place_of(metric)
-        gauge, week = _CODES + place * _NUMBERS, place * SPANS
+        gauge, week = _CODES + place * _NUMBERS, place * HOURS
         numbers, weeks = self.numbers, self.weeks
-        span = (end_ms - 1) // SPAN_MS % SPANS
-        known = weeks[week + span]
-        usual = known if known == known else self._first_guess(week, span, mean)
+        hour = _hour_of(end_ms - 1)
+        known = weeks[week + hour]
+        usual = known if known == known else self._first_guess(week, hour, mean)
         deviation = mean - usual
         visits = numbers[gauge] = numbers[gauge] + 1
         for place, hours in ((_FAST, self.FAST_H), (_SLOW, self.SLOW_H)):
             numbers[gauge + place] += (mean - numbers[gauge + place]) / min(visits, hours)
         numbers[gauge + _LAST_MS] = end_ms
-        learn = max(self.LEARN, SPANS / (visits + SPANS))
+        learn = max(self.LEARN, HOURS / (visits + HOURS))
         if visits <= 24:
-            weeks[week + span] = usual + learn * deviation
+            weeks[week + hour] = usual + learn * deviation
             return
         _, day, days3, noise, slow_noise, now_noise, off, *_ = numbers[gauge : gauge + _NUMBERS]
         if day != day:
@@ -168,12 +168,12 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
         off = off + 1 if unusual else 0
         if unusual and off < self.FREEZE_HOURS:
             if known != known:
-                weeks[week + span] = usual
+                weeks[week + hour] = usual
         else:
             rate = max(1 / visits, 1 / 240)
             noise += rate * (clipped * clipped - noise)
             slow_noise += rate * (day * day - slow_noise)
-            weeks[week + span] = usual + learn * deviation
+            weeks[week + hour] = usual + learn * deviation
         numbers[gauge : gauge + _LAST_MS] = array("d", (visits, day, days3, noise, slow_noise, now_noise, off))
 
     def restored(self, at_ms: int) -> None:
@@ -266,9 +266,12 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
         scale = math.sqrt(max(slow_noise, noise / 36)) + 1e-9
         return max(-self.Z_LIMIT, min(self.Z_LIMIT, deviation / scale))
 
-    def _first_guess(self, week: int, span: int, mean: float) -> float:
-        for days_before in range(1, 7):
-            usual = self.weeks[week + (span - DAY_MS // SPAN_MS * days_before) % SPANS]
-            if usual == usual:
-                return usual
-        return mean
+    def _first_guess(self, week: int, hour: int, mean: float) -> float:
+        usual = self.weeks[week + (hour + 24) % HOURS]
+        return usual if usual == usual else mean
+
+
+def _hour_of(at_ms: int) -> int:
+    """Place of an hour among HOURS (UTC)."""
+    days, hour = divmod(at_ms // HOUR_MS, 24)
+    return int(hour + 24 * ((days - _SATURDAY) % 7 < 2))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from detectors.alert_threshold import Threshold, log_odds, sigmoid, surprise
+from detectors.alert_threshold import Scale, Threshold, log_odds, sigmoid, surprise
 from detectors.budget import DAY_MS, AlertBudget
 from schema.catalogue import Allowance, CatalogueError, load_catalogue, parse_budgets
 
@@ -96,7 +96,7 @@ def test_a_quiet_detector_becomes_more_sensitive_but_not_without_limit() -> None
     for _ in range(400):
         budget.watched(DEVICES)
         budget.absorb([budget.contribution()])
-    assert start + Threshold.LOWEST <= budget.threshold("sensor_anomaly") < start - 1
+    assert start + Scale(start, False).lowest <= budget.threshold("sensor_anomaly") < start - 1
 
 
 def test_an_episode_counts_once_at_its_peak() -> None:
