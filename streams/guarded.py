@@ -22,7 +22,7 @@ from streams.stats import OwnerStats
 from streams.upsert import instant
 
 RETRY_FIRST_S = 0.1
-RETRY_MAX_S = 5.0
+RETRY_MAX_S = 2.0
 CONNECT_WITHIN_S = 5
 LOCK_WITHIN_MS = 1000
 
