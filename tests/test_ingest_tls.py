@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from certificates import self_signed
 from ingest_help import PATIENCE_S, running
 from test_ingest_bridge import MemoryLog
 
@@ -38,12 +39,8 @@ user root
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`server.pem` for 127.0.0.1 and `client.pem`, each of which signs itself, and their keys."""
     folder = tmp_path_factory.mktemp("tls")
-    for name, of in (("server", ["-addext", "subjectAltName=IP:127.0.0.1"]), ("client", [])):
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-             "-days", "1", "-subj", f"/CN={name}", *of, "-keyout", f"{name}.key", "-out", f"{name}.pem"],
-            cwd=folder, check=True, capture_output=True,
-        )  # fmt: skip
+    self_signed(folder, "server", "IP:127.0.0.1")
+    self_signed(folder, "client")
     return folder
 
 
