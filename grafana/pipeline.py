@@ -95,6 +95,18 @@ def _telemetry() -> list[Any]:
             stacked=True,
             at_least="1h",
         ),
+        table_panel(
+            "Floods and dropped messages",
+            sql.HELD_UP,
+            "Devices that sent more than their quota, with what waited in the overflow when it was last told; and times"
+            " when the MQTT broker dropped messages from its own queues, with how many. Both are alerts.",
+            {
+                "what": sized(110),
+                "device": sized(130),
+                "messages": number("short", width=90),
+            },
+            height=6,
+        ),
     ]
 
 

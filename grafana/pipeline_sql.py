@@ -2,7 +2,7 @@
 
 # ruff: noqa: S608 - what is put into SQL are constants of this package; values come from Grafana's own quoting
 
-from grafana.query import TO
+from grafana.query import FROM, TO
 
 BEHIND = f"""
 SELECT greatest(extract(epoch FROM {TO} - min(partition_time)), 0)::float8 AS behind
@@ -40,6 +40,16 @@ FROM refusals WHERE $__timeFilter(at) GROUP BY 1, 2 ORDER BY 1, 2
 REVISIONS = """
 SELECT $__timeGroupAlias(bucket, $__interval), sum(revisions)::float8 AS revisions
 FROM rollup_1h WHERE $__timeFilter(bucket) GROUP BY 1 ORDER BY 1
+"""
+
+HELD_UP = f"""
+SELECT replace(detector, '_', ' ') AS what, device_id AS device, onset_at AS since,
+    CASE WHEN resolved_at <= {TO} THEN resolved_at END AS until,
+    coalesce(evidence ->> 'waiting', evidence ->> 'messages')::float8 AS messages,
+    evidence ->> 'bridge' AS bridge, replace(evidence ->> 'advice', '_', ' ') AS advice
+FROM alerts
+WHERE detector IN ('flood', 'broker_drops') AND fired_at <= {TO} AND (resolved_at IS NULL OR resolved_at > {FROM})
+ORDER BY since DESC LIMIT 100
 """
 
 PARTITIONS = f"""

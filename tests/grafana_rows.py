@@ -249,3 +249,6 @@ def _fill_work(rows: Rows) -> None:
     rows.alert("", "two", "silence", STOP - 4 * hour, severity="error")
     rows.alert("ct-two", "two", "silence", STOP - 4 * hour, suppressed_by="site offline")
     rows.alert("ivd-three", "three", "fault_rule", None, state="pending")
+    flood = {"bridge": "b-1", "waiting": 4200.0, "quota_per_hour": 900.0, "advice": "check_sender"}
+    rows.alert("gateway-three", "three", "flood", STOP - 9 * hour, resolved_at=STOP - 2 * hour, state="resolved",
+               evidence=flood)  # fmt: skip

@@ -203,3 +203,15 @@ def test_reliability_is_summed_over_days_and_partitions_before_it_is_a_share(row
     assert list(found.columns) == ["foretold", "happened", "as foretold"]
     assert found.rows == [pytest.approx((0.06, 0.0, 0.06)), pytest.approx((0.35, 0.375, 0.35))]
     assert ask(rows, pipeline_sql.MODELS).rows == []
+
+
+def test_the_pipeline_board_tells_of_floods_and_of_what_a_broker_dropped_by_when_they_were_up(rows: Rows) -> None:
+    flood = {"bridge": "b-1", "waiting": 4200.0, "advice": "check_sender"}
+    drops = {"bridge": "b-2", "messages": 17.0, "advice": "raise_broker_limits_or_add_workers"}
+    rows.alert("ct-1", "one", "flood", STOP - DAY, resolved_at=STOP - HOUR, state="resolved", evidence=flood)
+    rows.alert("", "", "broker_drops", STOP - 2 * DAY, evidence=drops)
+    rows.alert("ct-2", "one", "fault_rule", STOP - DAY)
+    told = [(what, device, until, count) for what, device, _, until, count, *_ in ask(rows, pipeline_sql.HELD_UP).rows]
+    assert told == [("flood", "ct-1", STOP - HOUR, 4200), ("broker drops", "", None, 17)]
+    assert ask(rows, pipeline_sql.HELD_UP, STOP - 12 * HOUR).rows[0][3] is None, "the flood lasted then"
+    assert ask(rows, pipeline_sql.HELD_UP, STOP - 3 * DAY).rows == []
