@@ -25,14 +25,13 @@ from schema.commands import (
 from wardwatch.access import open_log
 from wardwatch.actions import send_commands
 from wardwatch.settings import load_settings, with_addresses
+from wardwatch.terminal import DataOption, JsonOption
 from wardwatch.views import show_lines
 
 alerts_app = typer.Typer(help="Alerts: list, acknowledge, close.", no_args_is_help=True)
 workorders_app = typer.Typer(help="Work orders: list, assign, start, close.", no_args_is_help=True)
 customers_app = typer.Typer(help="Customers at risk: list, acknowledge and close churn flags.", no_args_is_help=True)
 
-DataOption = Annotated[Path | None, typer.Option("--data", help="Data folder of what runs.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Also what is over.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, help="At most so many lines.")]
 ByOption = Annotated[str, typer.Option("--by", help="Who does this.", envvar="USER")]
