@@ -16,7 +16,7 @@ import numpy as np
 from alerting.usage import DeviceDay
 from benchmarks.population import DEVICES, START_MS, SUBSYSTEMS, WEEKS, template
 from benchmarks.report import report
-from detectors import due, failure_risk, fault_rules, usage_drop
+from detectors import due, failure_risk, fault_rules, usage_judgement
 from detectors.risk_learned import LearnedRisk
 from schema.catalogue import Limit
 from schema.messages import Fault
@@ -67,7 +67,7 @@ class Day:
             device.judged_hour(end_ms, 4.0, expected)
             if day != device.usage.day:
                 names = self.partition.names(device.entry)
-                self.partition.observe(usage_drop.finding(judgement, end_ms - HOUR_MS, **names))
+                self.partition.observe(usage_judgement.finding(judgement, end_ms - HOUR_MS, **names))
 
     def health(self, end_ms: int) -> None:
         """The windows of nine gauges."""

@@ -1,7 +1,7 @@
 """Usage drop: is a device used less than is usual for it, since when, by how much, in which way, how certainly."""
 
 from math import exp, log
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -33,40 +33,18 @@ from detectors.usage_filter import (
     settle,
 )
 from detectors.usage_fleet import UsagePrior
+from detectors.usage_judgement import Shape, UsageJudgement
 from detectors.usage_memory import UsageMemory, packed, unpacked
 from detectors.usage_rhythm import POOLED, RHYTHM_DAYS, learn, look, share_hours
-from schema.findings import Finding, Severity
 from schema.interned import same
 
-VERSION = "usage_drop/2"
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 _MONDAY = 3  # 1970-01-01 was a Thursday
 
-Shape = Literal["none", "step", "ramp", "stop"]
 _SHAPES: dict[Shape, slice] = {"step": STEPS, "ramp": RAMPS, "stop": STOPS}
 _FALLS = slice(0, RISES.start)
 _LEFT = np.array([[left_at(k, age) for k in range(RISES.start)] for age in range(AGES)])
-
-
-class UsageJudgement(msgspec.Struct, frozen=True, gc=False):
-    """What is known after a day; `expected` and `observed` are in the counter's unit since `since_ms`."""
-
-    expected: float
-    observed: float
-    belief: float
-    """Certainty that usage is down, in [0, 1]; an alert is raised at 0.5."""
-    drop_pct: float
-    """100 x (1 - observed / expected), at least 0."""
-    since_ms: int
-    """Begin of the day with which the fall began, half of the belief lying on either side; without a suspicion, of
-    the last seven judged days."""
-    shape: Shape = "none"
-    """How it fell; none while nothing is suspected."""
-    shape_certainty: float = 0.0
-    """Share of the belief that is with `shape`."""
-    fall_pct: float = 0.0
-    """How far usage is down today: the mean over what is believed, in % of usual; a ramp goes on falling."""
 
 
 class UsageDrop(UsageMemory, base.Base):  # type: ignore[misc]  # River publishes no types
@@ -313,35 +291,3 @@ class UsageDrop(UsageMemory, base.Base):  # type: ignore[misc]  # River publishe
         by_age = weights[:, _SHAPES[shape]].sum(axis=1).cumsum()
         lasted = 1 + int(np.searchsorted(by_age, 0.5 * by_age[-1]))
         return lasted, shape, by_shape[shape], float((weights * (1 - _LEFT)).sum())
-
-
-def finding(
-    judgement: UsageJudgement, at_ms: int, *, device_id: str, site_id: str, customer_id: str, unit: str = ""
-) -> Finding:
-    """Put a judgement into alerting's words; policy raises at a score of 0.5 and resolves below 0.25."""
-    severity: Severity = "error" if judgement.drop_pct >= 60 else "warning"
-    evidence: dict[str, Any] = {
-        "expected": round(judgement.expected, 2),
-        "observed": round(judgement.observed, 2),
-        "unit": unit,
-        "drop_pct": round(judgement.drop_pct, 1),
-        "window": [judgement.since_ms, at_ms],
-        "version": VERSION,
-        "advice": "offer_training_or_device_check",
-    }
-    if judgement.shape != "none":
-        evidence["shape"] = judgement.shape
-        evidence["shape_certainty"] = round(judgement.shape_certainty, 2)
-        evidence["fall_pct"] = round(judgement.fall_pct, 1)
-    return Finding(
-        detector="usage_drop",
-        device_id=device_id,
-        site_id=site_id,
-        customer_id=customer_id,
-        subsystem="",
-        at_ms=at_ms,
-        onset_ms=judgement.since_ms,
-        score=judgement.belief,
-        severity=severity,
-        evidence=evidence,
-    )

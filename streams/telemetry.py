@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from detectors import fault_rules, usage_drop
+from detectors import fault_rules, usage_judgement
 from schema.catalogue import DeviceModel
 from schema.messages import MESSAGE_KINDS, Fault
 from schema.record import TelemetryRecord
@@ -183,7 +183,7 @@ def _judge_usage(state: PartitionState, device: DeviceState, catalogue: DeviceMo
     judgement = device.usage.update(end_ms, observed, min(exposure, 1.0))
     device.judged_hour(end_ms, observed, expected)
     if new_day:
-        found = usage_drop.finding(judgement, end_ms - HOUR_MS, **state.names(device.entry), unit=metric.unit)
+        found = usage_judgement.finding(judgement, end_ms - HOUR_MS, **state.names(device.entry), unit=metric.unit)
         state.observe(within_budget(state, device, found))
 
 

@@ -25,8 +25,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerting.desk import Desk
-from detectors import usage_drop
-from detectors.usage_drop import Shape, UsageJudgement
+from detectors import usage_judgement
+from detectors.usage_judgement import Shape, UsageJudgement
 from schema.commands import AcknowledgeAlert, CloseAlert, Silence
 from schema.findings import Finding
 from schema.rows import AlertRow, AuditRow, OutboxRow, Row, SilenceRow, WorkOrderRow
@@ -135,7 +135,7 @@ def test_a_silence_mutes_what_fires_and_tells_it_when_it_is_over() -> None:
 )
 def test_people_read_how_usage_fell_since_when_and_by_how_much(shape: Shape, en: str, zh: str) -> None:
     judged = UsageJudgement(100.0, 60.0, 0.9, 40.0, 40 * DAY, shape, 0.834, 47.2)
-    found = usage_drop.finding(judged, 45 * DAY, device_id="ct-1", site_id="h/1", customer_id="h")
+    found = usage_judgement.finding(judged, 45 * DAY, device_id="ct-1", site_id="h/1", customer_id="h")
     rows = hospital().observe(found, 45 * DAY)
     (message,) = (row for row in rows if isinstance(row, OutboxRow))
     _, english, _, chinese = message.body.splitlines()

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from detectors.usage_drop import DAY_MS, HOUR_MS, UsageDrop, UsageJudgement, finding
+from detectors.usage_drop import DAY_MS, HOUR_MS, UsageDrop
+from detectors.usage_judgement import UsageJudgement, finding
 
 Share = Callable[[int], float]
 

@@ -5,8 +5,9 @@ import random
 import numpy as np
 import pytest
 
-from detectors.usage_drop import DAY_MS, HOUR_MS, UsageDrop, UsageJudgement
+from detectors.usage_drop import DAY_MS, HOUR_MS, UsageDrop
 from detectors.usage_fleet import UsageFleet, UsagePrior
+from detectors.usage_judgement import UsageJudgement
 
 MEAN = 30.0
 
