@@ -23,6 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from ingest.backlog import Backlog
 from ingest.batch import Entry
 from ingest.bulk import Plain
 from ingest.connection import address, arrival_of, make_client, open_session, without_password
@@ -53,7 +54,7 @@ class Bridge:
 
     `append` takes (log topic, partition, record) entries and returns their offsets when they are durable, all of them;
     `last_ticks` is the last tick of this source that the log holds in each partition, `sources` are the others that
-    count there. `lag` is the number of records that wait for the workers. Without `overflow` there are no quotas.
+    count there. With a `backlog` that is too large nothing is taken. Without `overflow` there are no quotas.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Bridge:
         last_ticks: Mapping[int, int],
         sources: Sequence[str] = (),
         overflow: OverflowStore | None = None,
-        lag: Callable[[], int] | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
         if directory.partitions != config.partitions:
             raise ValueError(f"partitions: {config.partitions}, but the directory has {directory.partitions}")
@@ -81,7 +82,8 @@ class Bridge:
         self._last_ticks = last_ticks
         self._overflow = None if overflow is None else Overflow(config, overflow, self.stats)
         self._strangers = None if config.clock == "simulated" else Strangers(directory, self.stats)
-        self._pressure = None if lag is None else Pressure(lambda: self._bytes_of(lag()), config.max_lag_bytes)
+        self._backlog = backlog
+        self._pressure = None if backlog is None else Pressure(backlog.look, config.max_lag_bytes)
         self._intake = Intake(max_count=config.queue_count, max_bytes=config.queue_bytes)
         self._mark_topic = mark_topic(config.source)
         self._connections = count(1)
@@ -205,9 +207,11 @@ class Bridge:
             if arrival.connection == self._connection and arrival.payload == self._mark:
                 self._caught_up = True
 
-    def _bytes_of(self, records: int) -> int:
-        """Size of so many records, as large as this bridge has written them so far."""
-        return records * self.stats.record_bytes // max(1, self.stats.records)
+    def _append_counted(self, entries: Sequence[Entry]) -> Sequence[int]:
+        offsets = self._append(entries)
+        if self._backlog is not None:
+            self._backlog.appended(entries, offsets)
+        return offsets
 
     def _make_writer(self, stop: threading.Event) -> Writer:
         config = self._config
@@ -215,7 +219,7 @@ class Bridge:
             config,
             catalogue=self._catalogue,
             directory=self._directory,
-            append=self._append,
+            append=self._append_counted,
             ticks=Ticks(config.source, config.partitions, self._last_ticks),
             acknowledge=self._acknowledge,
             publish=self._publish,

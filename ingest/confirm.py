@@ -17,7 +17,10 @@ from itertools import groupby, islice
 
 import msgspec
 
-BOOTS_KEPT = 4
+BOOTS_KEPT = 8
+"""Of a device, besides those that it is still to be told: the ones written last."""
+BOOTS_OF_OTHERS_KEPT = 64
+"""Of a device that another bridge tells: that one may die first."""
 STRETCHES_KEPT = 1000
 TOLD_AT_ONCE = 1000
 """Boots in one message between bridges."""
@@ -77,16 +80,9 @@ class Confirmations:
         What came again is news again, for its sender has not been told.
         """
         boots = self._boots.setdefault(device_id, {})
-        if boot not in boots:
-            boots[boot] = _Boot()
-            if len(boots) > BOOTS_KEPT:
-                oldest = min(boots)
-                del boots[oldest]
-                self._news.pop((device_id, oldest), None)
-                if boot == oldest:
-                    return True
+        boots[boot] = of_boot = boots.pop(boot, None) or _Boot()
         self._news[device_id, boot] = None
-        return boots[boot].add(first, first if last is None else last)
+        return of_boot.add(first, first if last is None else last)
 
     def due(self, now_ms: int) -> bool:
         """Tell whether there is news and the interval since the last is over."""
@@ -95,10 +91,20 @@ class Confirmations:
     def tell(self, now_ms: int, is_ours: Callable[[str], bool] = lambda _: True) -> list[Confirmation]:
         """Return the news of the devices that are ours to tell, and forget that they are news."""
         self._told_ms = now_ms
-        ours = [(device_id, boot) for device_id, boot in self._news if is_ours(device_id)]
+        devices = {device_id: is_ours(device_id) for device_id, _ in self._news}
+        ours = [(device_id, boot) for device_id, boot in self._news if devices[device_id]]
         for each in ours:
             del self._news[each]
-        return [Confirmation(device_id, boot, *self._boots[device_id][boot].stretches[0]) for device_id, boot in ours]
+        told = [Confirmation(device_id, boot, *self._boots[device_id][boot].stretches[0]) for device_id, boot in ours]
+        for device_id, is_told in devices.items():
+            self._forget(device_id, BOOTS_KEPT if is_told else BOOTS_OF_OTHERS_KEPT)
+        return told
+
+    def _forget(self, device_id: str, kept: int) -> None:
+        boots = self._boots[device_id]
+        for boot in list(boots)[:-kept] if len(boots) > kept else ():
+            del boots[boot]
+            self._news.pop((device_id, boot), None)
 
     def known(self) -> Iterator[bytes]:
         """Everything that is known, as messages for another bridge."""

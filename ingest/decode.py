@@ -16,6 +16,7 @@ import numpy as np
 
 from ingest import screen
 from ingest.directory import KnownDevice
+from ingest.place import MAX_NUMBER, place_in
 from ingest.refusal import KEPT_BYTES, Problems, refused, shown
 from ingest.series import SeriesReader
 from ingest.wire import DECODING_ERRORS, Envelope, Format, format_of, read_state, read_telemetry
@@ -29,7 +30,6 @@ EARLIEST_MS = 946_684_800_000
 """2000-01-01: a device that says less has not had its clock set."""
 MAX_PAYLOAD_BYTES = 1 << 20
 """Some 30,000 readings: two devices' weeks. A record of it still fits what Kafka takes by default."""
-MAX_SEQ = 2**63 - 1
 SERIES_HEAD = 24
 """Bytes by which the series are found in a message: looking for all of them would take longer than reading them."""
 TEXT_LENGTH = 200
@@ -98,9 +98,9 @@ class Decoder:
         found = _NOTHING
         words = payload
         form = format_of(content_type)
-        if len(payload) > MAX_PAYLOAD_BYTES:
+        too_large = len(payload) > MAX_PAYLOAD_BYTES
+        if too_large:
             problems.add("too_large", f"payload: {len(payload)} bytes, expected at most {MAX_PAYLOAD_BYTES}")
-            form = None
         elif form is None:
             problems.add("unsupported_content_type", f"content type: {shown(content_type)}")
         elif (match := _TOPIC.fullmatch(topic)) is None:
@@ -118,14 +118,17 @@ class Decoder:
             found = self._state(form, payload, device, receive_ms, problems)
         if problems.reason is None and not screen.suspicious(words):
             return found
-        self._screen(form, payload, problems)
+        self._screen(None if too_large else form, payload, problems)
         if problems.reason is None and problems.private_field is None:
             return found
         entry = refused(topic, payload, problems, received_ms=receive_ms)
         message = found.message
         if message is not None and not message.readings and not message.faults:
             message = None  # nothing of it is left, and its number stays free: it may come again, corrected
-        return Decoded(message, entry, found.boot, found.seq, found.ahead)
+        boot, seq = found.boot, found.seq
+        if found is _NOTHING and device is not None and form is not None and topic.endswith("/telemetry"):
+            boot, seq = place_in(form, payload, device.device_id)
+        return Decoded(message, entry, boot, seq, found.ahead)
 
     def _screen(self, form: Format | None, payload: bytes, problems: Problems) -> None:
         if problems.private_field is None and form is not None:
@@ -165,7 +168,7 @@ class Decoder:
             or not _plausible(wire.boot, "boot", latest, problems)
         ):
             return _NOTHING
-        if not 1 <= wire.seq <= MAX_SEQ:
+        if not 1 <= wire.seq <= MAX_NUMBER:
             problems.add("bad_seq", f"seq: {shown(wire.seq)}, expected a whole number from 1")
             return _NOTHING
         if quick is None:

@@ -26,6 +26,14 @@ class Envelope(msgspec.Struct):
     faults: list[WireFault] = []
 
 
+class Numbered(msgspec.Struct):
+    """Of a telemetry message what says where it belongs, for one of which nothing else can be used."""
+
+    boot: int
+    seq: int
+    device: object = None
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """The decoders of one content type: straight into the wire's shapes, and into plain values."""
@@ -34,6 +42,8 @@ class Format:
     """Leaves the series as they are; only for JSON."""
     telemetry: Callable[[bytes], WireTelemetry]
     state: Callable[[bytes], WireState]
+    numbered: Callable[[bytes], Numbered]
+    """Takes a number that is written as a text, too."""
     plain: Callable[[bytes], Any]
 
 
@@ -41,12 +51,14 @@ _JSON = Format(
     msgspec.json.Decoder(Envelope).decode,
     msgspec.json.Decoder(WireTelemetry).decode,
     msgspec.json.Decoder(WireState).decode,
+    msgspec.json.Decoder(Numbered, strict=False).decode,
     msgspec.json.Decoder().decode,
 )
 _MSGPACK = Format(
     None,
     msgspec.msgpack.Decoder(WireTelemetry).decode,
     msgspec.msgpack.Decoder(WireState).decode,
+    msgspec.msgpack.Decoder(Numbered, strict=False).decode,
     msgspec.msgpack.Decoder().decode,
 )
 _FORMATS = {

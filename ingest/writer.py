@@ -14,6 +14,7 @@ finds it by its number.
 - What waits in the overflow is admitted again right behind a tick.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -43,6 +44,8 @@ from schema.topics import CLOCK_CONFIRMED_TOPIC, CLOCK_TOPIC, OVERFLOW, REFUSED,
 TICK_MS = 1000
 COMMIT_BYTES = 1 << 20
 COMMIT_ARRIVALS = 5_000
+NOTE_EVERY_S = 3600.0
+"""How far the overflow is admitted again is noted so often at least: Kafka forgets what was noted days ago."""
 PATIENCE_S = 0.2
 """The longest sleep: how late a stop may be noticed."""
 
@@ -105,6 +108,7 @@ class Writer:
         self._taken: list[Arrival] = []
         self._taken_at_s = 0.0
         self._readmitted = False
+        self._noted_at_s = -math.inf
         self._clocks: list[int] = []
         self._early = Early()
 
@@ -218,8 +222,8 @@ class Writer:
         self._taken = []
         for device_id, boot, seq in places:
             self._stats.repeated += not self.confirmations.written(device_id, boot, seq)
-        if self._readmitted:
-            self._note_readmitted()
+        if self._overflow is not None and (self._readmitted or time.monotonic() - self._noted_at_s >= NOTE_EVERY_S):
+            self._note_readmitted(self._overflow)
 
     def _insist(self, what: str, operation: Callable[[], _T]) -> _T:
         return insist(what, operation, stop=self._stop, stats=self._stats)
@@ -274,11 +278,10 @@ class Writer:
             self._admission.settle(device, wall_ms)
         self._readmitted |= self._stats.readmitted > before
 
-    def _note_readmitted(self) -> None:
-        self._readmitted = False
-        assert self._overflow is not None
+    def _note_readmitted(self, overflow: Overflow) -> None:
+        self._readmitted, self._noted_at_s = False, time.monotonic()
         try:
-            self._overflow.note()
+            overflow.note()
         except Exception as error:
             _log.warning("how far the overflow is admitted again could not be noted", error=repr(error))
 

@@ -5,13 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
-Admission = Literal["apply", "hold", "duplicate"]
+Admission = Literal["apply", "hold", "duplicate", "forgotten"]
 Opening = tuple[int, int, int]
 """A message's earliest reading (or fault): time in ms, slot, value. It tells two messages under one number apart."""
 Count = Callable[[str], None]
 """Counts what was noticed, by name."""
+Packed = tuple[int, int, int, list[tuple[int, list[tuple[int, int]], bytes]]]
+"""`Sequencer.boot`, `next_seq`, `forgotten`; of each boot its number, intervals and openings."""
 
-BOOTS_KEPT = 16
+BOOTS_KEPT = 64
+"""The newest of a device: an infusion pump that is switched on five times a day has them in two weeks."""
 INTERVALS_KEPT = 256
 OPENINGS_OF = range(1, 5)
 """Numbers of a boot's messages whose openings are kept: the first ones, for a restart begins with them."""
@@ -89,16 +92,22 @@ class Sequencer:
 
     A device whose clock does not survive a power cut may begin twice with the same boot and number one. It is told from
     a message that comes again by how the first messages of a boot begin (`Opening`): its numbers then count anew.
+
+    Of a boot older than those that are kept nobody can tell whether a message was seen: it is for the quarantine.
     """
 
     boot: int = 0
     next_seq: int = 0
     seen: dict[int, Seen] = field(default_factory=dict)
+    forgotten: int = -1
+    """The newest boot that was forgotten."""
 
     def admit(self, boot: int, seq: int, opening: Opening | None, count: Count) -> Admission:
         """Say what is to be done with a message that arrives; its number counts as seen from now on."""
         seen = self.seen.get(boot)
         if seen is None:
+            if boot <= self.forgotten:
+                return "duplicate" if opening is None else "forgotten"
             seen = self.seen[boot] = Seen()
         if not seen.add(seq):
             if opening is None or seq not in OPENINGS_OF or not seen.contradicts(seq, opening):
@@ -111,10 +120,14 @@ class Sequencer:
             seen.opened(seq, opening)
         if seen.shorten():
             count("numbers_forgotten")
-        if len(self.seen) > BOOTS_KEPT:
-            del self.seen[min(self.seen)]
-            count("boot_forgotten")
         return "apply" if boot == self.boot and seq == self.next_seq else "hold"
+
+    def forget(self, count: Count) -> None:
+        """Forget the oldest boots if there are too many; at a tick only, so that the order of arrival does not show."""
+        for boot in sorted(self.seen)[:-BOOTS_KEPT] if len(self.seen) > BOOTS_KEPT else ():
+            del self.seen[boot]
+            self.forgotten = boot
+            count("boot_forgotten")
 
     def missing(self, boot: int, seq: int) -> int:
         """How many messages are given up when this one is applied now: those between it and the last of its boot."""
@@ -125,16 +138,17 @@ class Sequencer:
         if (boot, seq) >= (self.boot, self.next_seq):
             self.boot, self.next_seq = boot, seq + 1
 
-    def packed(self) -> tuple[int, int, list[tuple[int, list[tuple[int, int]], bytes]]]:
+    def packed(self) -> Packed:
         """Plain values, for a snapshot."""
         seen = [(boot, each.intervals, each.openings.tobytes()) for boot, each in self.seen.items()]
-        return self.boot, self.next_seq, seen
+        return self.boot, self.next_seq, self.forgotten, seen
 
     @classmethod
-    def unpacked(cls, packed: tuple[int, int, list[tuple[int, list[tuple[int, int]], bytes]]]) -> Self:
+    def unpacked(cls, packed: Packed) -> Self:
         """The sequencer that `packed` wrote."""
-        boot, next_seq, seen = packed
-        return cls(boot, next_seq, {number: Seen(spans, array("q", openings)) for number, spans, openings in seen})
+        boot, next_seq, forgotten, packed_seen = packed
+        seen = {number: Seen(spans, array("q", openings)) for number, spans, openings in packed_seen}
+        return cls(boot, next_seq, seen, forgotten)
 
     def boot_after(self, boot: int) -> int:
         """The first known boot after an older one."""

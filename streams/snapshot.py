@@ -20,7 +20,7 @@ from streams.device import DeviceState, Shape
 from streams.partition import Partition
 
 SHARED_KEY = "shared"
-FORMAT = b"\x04"
+FORMAT = b"\x05"
 """First byte of the shared row; another number for each change of what is pickled."""
 PAGE = 64
 """Device rows that are read at once: 1 MB, 5 ms."""

@@ -2,12 +2,13 @@
 
 import threading
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.batch import REFUSED_RECORD_BYTES, Batch, Entry
-from ingest.confirm import STRETCHES_KEPT, Confirmation, Confirmations
+from ingest.confirm import BOOTS_KEPT, BOOTS_OF_OTHERS_KEPT, STRETCHES_KEPT, Confirmation, Confirmations
 from ingest.connection import address, without_password
 from ingest.directory import REFRESH_INTERVAL_MS, DeviceDirectory
 from ingest.intake import Arrival, Intake
@@ -134,11 +135,37 @@ def test_each_boot_is_confirmed_on_its_own_and_a_repeated_message_again() -> Non
     assert told(confirmations, 6000) == [Confirmation("mri-7", 2, 1, 1)]
 
 
-def test_many_boots_leave_the_newest() -> None:
+@given(st.integers(1, 200), st.data())
+def test_all_boots_of_a_backlog_are_confirmed_whatever_their_order(count: int, data: st.DataObject) -> None:
     confirmations = Confirmations(interval_ms=0)
-    for boot in (5, 6, 7, 8, 9, 4):
+    for boot in data.draw(st.permutations(range(count))):
+        confirmations.written("mri-7", boot, 1, 5)
+    assert {each.boot for each in told(confirmations)} == set(range(count))
+    assert told(confirmations) == []
+
+
+def test_a_boot_is_forgotten_only_when_it_is_told_and_the_one_written_longest_ago_first() -> None:
+    confirmations = Confirmations(interval_ms=0)
+    for boot in range(2 * BOOTS_KEPT):
         confirmations.written("mri-7", boot, 1)
-    assert [confirmation.boot for confirmation in told(confirmations)] == [6, 7, 8, 9]
+    confirmations.written("mri-7", 0, 2)
+    told(confirmations)
+    confirmations.written("mri-7", 0, 3)
+    confirmations.written("mri-7", 1, 2)
+    assert told(confirmations) == [Confirmation("mri-7", 0, 1, 3), Confirmation("mri-7", 1, 2, 2)]
+    assert len(known(confirmations)) == BOOTS_KEPT
+
+
+def test_what_another_bridge_tells_is_remembered_but_not_without_bound() -> None:
+    confirmations = Confirmations(interval_ms=0)
+    for boot in range(2 * BOOTS_OF_OTHERS_KEPT):
+        confirmations.written("mri-7", boot, 1)
+    assert confirmations.tell(0, lambda _: False) == []
+    assert len(known(confirmations)) == len(told(confirmations)) == BOOTS_OF_OTHERS_KEPT
+
+
+def known(confirmations: Confirmations) -> list[list[object]]:
+    return [each for payload in confirmations.known() for each in msgspec.msgpack.decode(payload)]
 
 
 def test_a_full_queue_makes_the_sender_wait_and_a_large_payload_passes_alone() -> None:

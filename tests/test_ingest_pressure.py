@@ -14,6 +14,7 @@ from ingest_help import PATIENCE_S, T0, Peer, connected, forget_session, running
 from test_ingest_bridge import CATALOGUE, DEVICES, PARTITIONS, MemoryLog, body
 from test_ingest_several import until
 
+from ingest.backlog import Backlog
 from ingest.bridge import Bridge
 from ingest.directory import DeviceDirectory
 from ingest.drops import QUIET_MS, Drops
@@ -25,7 +26,7 @@ from schema.record import TelemetryRecord, Tick, decode, encode_telemetry, encod
 from schema.registry import Device
 from schema.topics import OVERFLOW, REFUSED, TELEMETRY, alive_topic, telemetry_topic
 from streams.logs.embedded import EmbeddedLog
-from wardwatch.bridging import OverflowTopic, lag_of, last_ticks, other_sources, overflow_floor
+from wardwatch.bridging import OverflowTopic, lag_of, last_ticks, other_sources, overflow_floor, record_bytes
 from wardwatch.local import LocalParts
 from wardwatch.local.mosquitto import find
 from wardwatch.local.parts import default_parts
@@ -80,7 +81,12 @@ def bridge_process(url: str, path: Path) -> None:
         )
         directory = DeviceDirectory(PARTITIONS, DEVICES)
         Bridge(
-            config, catalogue=CATALOGUE, directory=directory, append=log.append, last_ticks={}, lag=lag_of(log)
+            config,
+            catalogue=CATALOGUE,
+            directory=directory,
+            append=log.append,
+            last_ticks={},
+            backlog=Backlog(lag_of(log), record_bytes(log, PARTITIONS)),
         ).run(threading.Event())
 
 
@@ -113,7 +119,8 @@ def test_while_the_workers_are_behind_the_broker_keeps_everything_and_the_bridge
         )
         process.start()
         assert process.pid is not None
-        until(lambda: lag_of(log)() > 10, 30)  # ticks that nobody works off: more than a kilobyte of them
+        lag = lag_of(log)
+        until(lambda: sum(map(len, lag().values())) > 10, 30)  # ticks that nobody works off: more than a kilobyte
         time.sleep(2.0)
         stood_at, before_mb = ticks(log), resident_mb(process.pid)
         for seq in range(1, MESSAGES + 1):
@@ -181,6 +188,20 @@ def test_pressure_rises_above_the_limit_and_falls_below_half_of_it() -> None:
         pressure.look()
         seen.append(pressure.high)
     assert seen == [False, False, True, True, True, False, False, False, True]
+
+
+def test_a_restarted_bridge_takes_the_backlog_for_as_large_as_the_newest_records(tmp_path: Path) -> None:
+    with new_log(tmp_path) as log:
+        assert record_bytes(log, PARTITIONS) == 0
+        log.append([(TELEMETRY, 0, b"x" * 50)] * 200 + [(TELEMETRY, 0, b"x" * 5000)] * 300)
+        log.commit("wardwatch", {(TELEMETRY, 0): 200})
+        backlog = Backlog(lag_of(log), record_bytes(log, PARTITIONS))
+        assert backlog.look() == 300 * 5000
+        more = [(TELEMETRY, 0, b"x" * 70)] * 40
+        backlog.appended(more, log.append(more))
+        assert backlog.look() == 300 * 5000 + 40 * 70
+        log.commit("wardwatch", {(TELEMETRY, 0): 530})
+        assert backlog.look() == 10 * 70
 
 
 def test_while_the_registry_cannot_be_read_only_strangers_wait(parts: LocalParts) -> None:
@@ -281,7 +302,7 @@ def test_the_overflow_topic_is_kept_from_the_oldest_that_waits(tmp_path: Path) -
             message = Message("d", "telemetry", 1, seq, T0, T0)
             log.append([(OVERFLOW, 0, encode_telemetry([message], source=source, receive_ms=T0))])
         assert [offset for offset, _ in topic.read(1, 2)] == [1, 2]
-        assert (topic.read(4, 10), overflow_floor(log)) == ((), 0)
+        assert (topic.read(4, 10), topic.read(5, 10), overflow_floor(log)) == ([], [], 0)
         topic.note("a", 4)
         assert (topic.position("a"), overflow_floor(log)) == (4, 1)
         topic.note("b", 2)
@@ -290,3 +311,19 @@ def test_the_overflow_topic_is_kept_from_the_oldest_that_waits(tmp_path: Path) -
         assert overflow_floor(log) == 4
         log.append([(OVERFLOW, 0, b"spoilt")])
         assert overflow_floor(log) == 5
+
+
+def test_records_of_the_overflow_that_lie_together_are_fetched_together(tmp_path: Path) -> None:
+    with new_log(tmp_path) as log:
+        topic = OverflowTopic(log)
+        offsets = log.append([(OVERFLOW, 0, b"%d" % number) for number in range(20)])
+        first = topic.read(offsets[0], 1)
+    assert first == [(0, b"0")]
+    assert [topic.read(offset, 1) for offset in offsets[1:]] == [[(number, b"%d" % number)] for number in range(1, 20)]
+
+
+def test_what_is_asked_for_and_was_deleted_begins_with_the_oldest_record_that_is_kept(tmp_path: Path) -> None:
+    with new_log(tmp_path) as log:
+        log.append([(OVERFLOW, 0, b"%d" % number) for number in range(20)])
+        assert log.retain(max_bytes=0, max_age_ms=0, floor={(OVERFLOW, 0): 15}) == 15
+        assert OverflowTopic(log).read(3, 2) == [(15, b"15"), (16, b"16")]

@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Any
 
 import msgspec
+import pytest
 from test_ingest_writer import CATALOGUE, DEVICES, DIRECTORY, PARTITIONS, STEP_MS, T0, A, B, Bench, clock
 
 from ingest.intake import Arrival
@@ -88,6 +89,24 @@ def message(device: int, seq: int, sent_ms: int = T0) -> Arrival:
 def spend(quota: Quota, at_ms: int, times: int, sent_ms: int | None = None) -> int:
     sent_ms = at_ms if sent_ms is None else sent_ms
     return sum(quota.spend("d", "mri", 12, receive_ms=at_ms, sent_ms=sent_ms) for _ in range(times))
+
+
+def test_how_far_the_overflow_is_admitted_again_is_noted_at_the_start_and_again_before_kafka_forgets_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = QuotaBench()
+    assert bench.store.positions == {"b": 0}
+    bench.run(clock(0), *(message(A, seq) for seq in range(1, BURST + 3)))
+    for step in range(1, 4):
+        bench.run(clock(step))
+    noted = dict(bench.store.positions)
+    assert noted == {"b": len(bench.store.records)}
+    bench.store.positions.clear()
+    bench.run(clock(4))
+    assert bench.store.positions == {}
+    monkeypatch.setattr("ingest.writer.NOTE_EVERY_S", 0.0)
+    bench.run(clock(5))
+    assert bench.store.positions == noted
 
 
 def test_a_device_may_send_a_day_at_once_and_ten_times_the_usual_for_long() -> None:

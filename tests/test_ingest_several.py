@@ -229,7 +229,7 @@ def test_of_a_killed_bridge_nothing_is_lost_and_time_goes_on_without_it(
             peer.publish(telemetry_topic("mri-7"), body(7, seq))
         os.kill(dead.pid, signal.SIGKILL)
         until(lambda: alive.stats.given_up > 0)
-        until(lambda: alive.stats.sessions_taken_over == 1)
+        until(lambda: alive.stats.sessions_taken_over >= 1)
         for seq in range(101, 141):
             peer.publish(telemetry_topic("mri-7"), body(7, seq))
         until(lambda: set(seqs(log, 7)) == set(range(1, 141)))

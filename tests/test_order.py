@@ -28,6 +28,7 @@ from streams import snapshot
 from streams.owner import TelemetryOwner
 from streams.partition import Partition
 from streams.processor import LogRecord
+from streams.sequence import BOOTS_KEPT
 
 WRAP = 1000
 CATALOGUE: Catalogue = {
@@ -268,7 +269,7 @@ def test_what_is_given_up_forgotten_and_ahead_is_counted() -> None:
     assert known.shared.counts == {"gap": 2}
     send(known, motor(1, 3, 3), replace(motor(1, 6, 6, END_MS + 20 * MINUTE_MS), receive_ms=END_MS))
     assert known.shared.counts == {"gap": 2, "late_reading": 1, "revision": 3, "clamped_ahead": 1}
-    for boot in range(2, 18):
+    for boot in range(2, BOOTS_KEPT + 2):
         send(known, motor(boot, 1, 1, END_MS))
     assert known.shared.counts["boot_forgotten"] == 1
 

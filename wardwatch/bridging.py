@@ -1,15 +1,21 @@
 """What a bridge is told about the log: its last ticks, which sources count, how far the workers are, what waits."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from schema.record import CorruptRecordError, Record, TelemetryRecord, Tick, decode, is_tick
 from schema.topics import OVERFLOW, TELEMETRY
 from streams.logs import Log
+from streams.logs import Record as LogRecord
+from streams.logs.file import OffsetOutOfRange
 from streams.worker import GROUP_ID
 
 LOOK_BACK = 5_000
 SOURCES_LOOK_BACK = 1000
+SIZES_LOOK_BACK = 100
 OVERFLOW_LOOK_AHEAD = 5000
+OVERFLOW_RUNS = 8
+"""Runs of records, of 1 MB each, that are kept: the next ones of other devices are among them."""
 
 
 class OverflowTopic:
@@ -17,13 +23,24 @@ class OverflowTopic:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._runs: deque[list[LogRecord]] = deque(maxlen=OVERFLOW_RUNS)
 
     def read(self, offset: int, count: int) -> Sequence[tuple[int, bytes]]:
         """See `ingest.overflow.OverflowStore`."""
-        offset = max(offset, self._log.start_offset(OVERFLOW, 0))
-        if offset >= self._log.end_offset(OVERFLOW, 0):
-            return ()
-        return [(record.offset, record.value) for record in self._log.read(OVERFLOW, 0, offset, max_records=count)]
+        for run in self._runs:
+            if run[0].offset <= offset <= run[-1].offset:
+                break
+        else:
+            run = self._fetched(offset)
+            if run:
+                self._runs.append(run)
+        return [(record.offset, record.value) for record in run if record.offset >= offset][:count]
+
+    def _fetched(self, offset: int) -> list[LogRecord]:
+        try:
+            return self._log.read(OVERFLOW, 0, offset, max_records=OVERFLOW_LOOK_AHEAD)
+        except OffsetOutOfRange as gone:
+            return self._fetched(gone.start) if offset < gone.start else []
 
     def position(self, source: str) -> int:
         """See `ingest.overflow.OverflowStore`."""
@@ -50,18 +67,28 @@ def overflow_floor(log: Log) -> int:
     return floor
 
 
-def lag_of(log: Log) -> Callable[[], int]:
-    """Return what tells how many records of the telemetry topic the workers have before themselves."""
+def lag_of(log: Log) -> Callable[[], dict[int, range]]:
+    """Return what tells which offsets of the telemetry topic the workers have before themselves, by partition."""
 
-    def lag() -> int:
+    def lag() -> dict[int, range]:
         ends, committed = log.end_offsets(), log.committed(GROUP_ID)
-        return sum(
-            max(0, end - max(committed.get(place, 0), log.start_offset(*place)))
+        return {
+            place[1]: range(max(committed.get(place, 0), log.start_offset(*place)), end)
             for place, end in ends.items()
             if place[0] == TELEMETRY
-        )
+        }
 
     return lag
+
+
+def record_bytes(log: Log, partitions: int) -> float:
+    """Return the mean size of the newest records of the telemetry topic; 0 if there are none."""
+    sizes = [
+        len(record.value)
+        for partition in range(partitions)
+        for record in log.last(TELEMETRY, partition, SIZES_LOOK_BACK)
+    ]
+    return sum(sizes) / len(sizes) if sizes else 0.0
 
 
 def last_ticks(log: Log, source: str, partitions: int) -> dict[int, int]:
