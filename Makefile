@@ -14,7 +14,7 @@ BENCH_PIP := $(BENCH_BIN)/python -m pip --disable-pip-version-check --quiet
 .PHONY: help demo test check chaos bench bench-detection detection-plots lock
 
 help: ## list the targets
-	@echo 'make demo [DEMO="--seed 7 --exit"] | test [TEST="-k broker"] | check | chaos [SEEDS=3] | bench | bench-detection | detection-plots | lock   (PYTHON=python3.11 or later)'
+	@echo 'make demo [DEMO="--seed 7 --exit"] | test [TEST="-k broker"] | check | chaos [SEEDS=100] [LOG=kafka] [FIRST=1000] | bench | bench-detection | detection-plots | lock   (PYTHON=python3.11 or later)'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(INSTALLED) ## a fleet from devices to work orders, with its score; DEMO holds options

@@ -6,6 +6,7 @@ room that asks a wall clock: the database's.
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, get_args
@@ -19,6 +20,9 @@ AUDIENCES: tuple[str, ...] = get_args(Audience)
 _LOG = logging.getLogger(__name__)
 _LEASE = "10 minutes"
 """A deliverer that dies leaves its messages to others after this long; they may then arrive twice."""
+
+END_WITHIN_S = 2.0
+"""What a message on its way is given when delivery stops."""
 
 _CLAIM = """
 UPDATE outbox SET attempts = attempts + 1, next_attempt_at = now() + %(lease)s::interval
@@ -110,20 +114,26 @@ def deliver_waiting(
 
 
 def run_delivery(database_url: str, notifier: Notifier, stop: threading.Event, *, poll_s: float = 1.0) -> None:
-    """Deliver until `stop` is set, each audience in a thread and a connection of its own; returns when all have ended.
+    """Deliver until `stop` is set, each audience in a thread and a connection of its own.
 
-    A database that is away is tried again every few polls.
+    A database that is away is tried again every few polls. Returns when all have ended, or after `END_WITHIN_S`: what
+    hangs then keeps no process from ending, and what was on its way is delivered again after the lease.
     """
     threads = [
         threading.Thread(
-            target=_serve, args=(database_url, notifier, audience, stop, poll_s), name=f"deliver {audience}"
+            target=_serve,
+            args=(database_url, notifier, audience, stop, poll_s),
+            name=f"deliver {audience}",
+            daemon=True,
         )
         for audience in AUDIENCES
     ]
     for thread in threads:
         thread.start()
+    stop.wait()
+    deadline_s = time.monotonic() + END_WITHIN_S
     for thread in threads:
-        thread.join()
+        thread.join(max(0.0, deadline_s - time.monotonic()))
 
 
 def _serve(database_url: str, notifier: Notifier, audience: str, stop: threading.Event, poll_s: float) -> None:
@@ -134,6 +144,6 @@ def _serve(database_url: str, notifier: Notifier, audience: str, stop: threading
                     # One by one: a stop waits for one slow message at most, and none is claimed in vain.
                     if not any(deliver_waiting(connection, notifier, audiences=[audience], limit=1)):
                         stop.wait(poll_s)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             _LOG.warning("delivery to %s waits for the database: %s", audience, error)
             stop.wait(5 * poll_s)

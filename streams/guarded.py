@@ -15,30 +15,16 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 import structlog
-from psycopg import AsyncConnection
 
+from streams.connecting import Connection, connect
 from streams.processor import Fenced
 from streams.stats import OwnerStats
 from streams.upsert import instant
 
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 2.0
-CONNECT_WITHIN_S = 5
 LOCK_WITHIN_MS = 1000
 
-_SESSION = (
-    # What a crash of the database takes back is taken back whole, offset and effects, and follows from the log again.
-    "SET synchronous_commit = off",
-    # A worker that is stopped inside a transaction must not hold its row lock for longer than a broker needs to give
-    # its partition to another. One that was only slow connects again and repeats the transaction.
-    "SET idle_in_transaction_session_timeout = '5s'",
-    # The worker looks rows up by key only; without statistics the planner would read whole chunks.
-    "SET enable_seqscan = off",
-    "SET enable_hashjoin = off",
-    "SET enable_mergejoin = off",
-)
-
-Connection = AsyncConnection[Any]
 T = TypeVar("T")
 
 log = structlog.get_logger()
@@ -283,25 +269,6 @@ class Guarded:
         return Fenced(
             f"{self.topic}/{self.partition} at offset {self.progress.next_offset} belongs to another worker now"
         )
-
-
-async def connect(database_url: str, prepare: str = "") -> Connection:
-    """Open an owner's connection: own transactions, no waiting for the disk, look-ups by key, dead peers noticed."""
-    connection = await psycopg.AsyncConnection.connect(
-        database_url,
-        autocommit=True,
-        connect_timeout=CONNECT_WITHIN_S,
-        keepalives_idle=10,
-        keepalives_interval=5,
-        keepalives_count=3,
-    )
-    try:
-        for statement in (*_SESSION, *([prepare] if prepare else [])):
-            await connection.execute(statement.encode())
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
 
 
 def one_line(error: Exception) -> str:

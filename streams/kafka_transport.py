@@ -3,6 +3,8 @@
 - It reads where the lanes are (`streams.steering`); a seek to a partition that has just gone is nothing.
 - It asks brokers to answer within 0.1 s: with Faust's 1.5 s a busy partition waits for idle ones.
 - Partitions stay with their worker at a rebalance as far as that is fair: what stays goes on from memory.
+- A worker that takes no records, as its database is away, stays in its group: heartbeats say that it lives.
+- What aiokafka fails with in its part in the group ends the worker; aiokafka would wait until it is asked.
 - A start without a broker is tried for a while; committing offsets is advisory and never ends a worker.
 - aiokafka's complaints during an outage are damped to a line of each kind every few seconds.
 """
@@ -25,7 +27,7 @@ from faust.types import TP
 from mode.threads import WorkerThread
 
 from streams.damping import damp
-from streams.logs.file import LogUnreachable, UnknownPartition
+from streams.logs.file import LogError, LogUnreachable, UnknownPartition
 from streams.steering import Steered
 
 START_WITHIN_S = 60.0
@@ -33,6 +35,7 @@ START_RETRY_S = 1.0
 START_REMINDER_S = 10.0
 TOPICS_WITHIN_S = 2.0  # what was created a moment ago is not known to every broker yet
 COMMIT_WITHIN_S = 5.0
+LONGEST_STALL_MS = 2**31 - 1  # aiokafka leaves the group when no records are taken for longer, and stays away
 FETCH_WAIT_MS = 100
 FETCH_BYTES = 1 << 20  # of one partition in one fetch; a larger record comes alone
 
@@ -89,7 +92,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Fau
             fetch_max_wait_ms=FETCH_WAIT_MS,
             check_crcs=False,  # records carry their own checksum
             max_partition_fetch_bytes=FETCH_BYTES,
-            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
+            max_poll_interval_ms=LONGEST_STALL_MS,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
@@ -119,6 +122,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Fau
     async def _request_rejoin(self) -> None:
         self._ensure_consumer()._coordinator.request_rejoin()
 
+    async def check(self) -> None:
+        """Raise `LogError` if aiokafka has failed in its part in the group: it goes on only when somebody asks why."""
+        coordinator = self._consumer._coordinator if self._consumer is not None else None
+        if coordinator is None:
+            return
+        try:
+            await self.call_thread(coordinator.check_errors)
+        except KafkaError as error:
+            message = f"{self.transport.url[0]}: this worker has no part in its group any more: {error!r}"
+            raise LogError(message) from error
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()
         held = {TopicPartition(*tp): OffsetAndMetadata(at, "") for tp, at in offsets.items() if tp in self.assignment()}
@@ -137,18 +151,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Fau
             except IllegalStateError:
                 logger.debug("%s/%d has gone before it could be sought", *tp)
 
-    def highwater(self, tp: TP) -> int:
-        """Return the end offset as of the last fetch; 0 for a partition that is not held or was never fetched."""
-        try:
-            return super().highwater(tp) or 0
-        except IllegalStateError:
-            return 0
+    def last_told(self, tp: TP) -> tuple[int, float]:
+        """See `streams.steering.Steered`."""
+        subscription = self._ensure_consumer()._subscription.subscription
+        assignment = subscription.assignment if subscription is not None else None
+        state = assignment.state_value(TopicPartition(*tp)) if assignment is not None else None
+        return (state.highwater or 0, state.timestamp or 0) if state is not None else (0, 0)
 
 
 class Consumer(Steered, driver.Consumer):  # type: ignore[misc] # Faust publishes no types
     """Reads the partitions that Kafka's group coordinator assigns to this worker."""
 
     can_rejoin = True
+    _thread: ConsumerThread
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -156,6 +171,14 @@ class Consumer(Steered, driver.Consumer):  # type: ignore[misc] # Faust publishe
     async def rejoin(self) -> None:
         """Have all partitions handed out anew, to us and to others."""
         await self._thread.rejoin()
+
+    async def check(self) -> None:
+        """Raise `LogError` if we take part in the group no more: this worker can only be started again."""
+        await self._thread.check()
+
+    def last_told(self, tp: TP) -> tuple[int, float]:
+        """See `streams.steering.Steered`."""
+        return self._thread.last_told(tp)
 
 
 class Transport(driver.Transport):  # type: ignore[misc] # Faust publishes no types

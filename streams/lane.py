@@ -98,6 +98,7 @@ class Lane:
         self._busy = False
         self._fruitless = 0
         self._last_look = -1
+        self._told_at = 0.0
 
     @property
     def full(self) -> bool:
@@ -190,11 +191,13 @@ class Lane:
         self._closing = True
         self._empty()
 
-    async def watch(self, end: int) -> None:
+    async def watch(self, end: int, told_at: float) -> None:
         """Seek again if nothing was processed since the last call although the log goes on to offset `end`.
 
-        `OffsetsMissing` when that was in vain several times.
+        The log told so at `told_at`, by any clock. Where it has told nothing since the last call, as no broker answers,
+        there is nothing but to wait. `OffsetsMissing` when seeking was in vain several times.
         """
+        told, self._told_at = told_at != self._told_at, told_at
         if self._closing:
             return
         self.stats.end = max(end, self.expected)
@@ -202,6 +205,8 @@ class Lane:
         self._last_look = self.expected
         if not standing or end <= self.expected:
             self._fruitless = 0
+            return
+        if not told:
             return
         self._fruitless += 1
         if self._fruitless > FRUITLESS_SEEKS:

@@ -14,9 +14,10 @@ from schema.record import CorruptRecordError, Record, TelemetryRecord, Tick, dec
 from schema.rows import AlertEventRow, AlertRow, FleetRow, Row
 from schema.topics import TELEMETRY
 from streams import snapshot
+from streams.connecting import Connection
 from streams.effects import Effects
 from streams.exchange import Exchange
-from streams.guarded import Connection, Guarded
+from streams.guarded import Guarded
 from streams.partition import Partition
 from streams.processor import Fenced, LogRecord, Waits
 from streams.quarantine import corrupt_record
@@ -137,7 +138,8 @@ class TelemetryOwner:
             if written_by not in ("", self.version) and cut != guarded.progress.next_offset:
                 raise UpgradeError(
                     f"partition {partition} was left in the middle by {written_by!r}; this is {self.version!r}."
-                    " Start that version once, stop it in order, then start this one"
+                    " Start that version with its catalogue once, stop it in order (last snapshots may take a minute),"
+                    " then start this one"
                 )
             # From here on effects are this version's: only it can recompute them.
             await connection.execute(

@@ -68,6 +68,7 @@ class Ownership:
         self._rejoining = False
         self._fenced_at: deque[float] = deque(maxlen=FENCED_AT_MOST)
         self._changing = asyncio.Lock()  # a take-over and a revocation never overlap
+        self._ending = False
 
     async def take_over(self, consumer: Any, generation: int) -> None:
         """Take over what is assigned and not ours yet; forget what was suspended and has not come back.
@@ -76,6 +77,8 @@ class Ownership:
         """
         await self._stop_loading()
         async with self._changing:
+            if self._ending:
+                return
             self.stats.rebalances += 1
             for tp in sorted(self._held - self.assigned):
                 self._held.discard(tp)
@@ -182,7 +185,11 @@ class Ownership:
         return True
 
     async def give_up(self, *, within_s: float, orderly: bool = True) -> None:
-        """Drain the lanes (unless not `orderly`) and give everything up, all before `within_s` have passed."""
+        """Drain the lanes (unless not `orderly`) and give everything up, all before `within_s` have passed.
+
+        Nothing is taken over any more. Where this was cancelled, another call gives up what is left.
+        """
+        self._ending = True
         self.assigned = frozenset()
         await self._stop_loading()
         async with self._changing:
@@ -220,15 +227,19 @@ class Ownership:
         return {tp: lane.drained and not self.failed.done() for tp, lane in going.items()}
 
     async def watch(self, consumer: Any) -> None:
-        """Every so often, commit what is processed and look for lanes that wait for records in vain."""
+        """Every so often, commit what is processed and look for lanes that wait for records in vain.
+
+        Ends with `OffsetsMissing`, or with what the consumer's `check` raises.
+        """
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
+            await consumer.check()
             offsets = {tp: lane.expected for tp, lane in self.lanes.items()}
             if offsets:
                 await consumer._commit(offsets)
             if not any(lane.full for lane in self.lanes.values()):
                 for tp, lane in list(self.lanes.items()):
-                    await lane.watch(consumer.highwater(tp))
+                    await lane.watch(*consumer.last_told(tp))
 
     def fail(self, error: BaseException) -> None:
         """Let `failed` tell of the first error."""

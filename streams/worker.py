@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,11 @@ from mode import CrashingSupervisor
 from streams import kafka_transport, transport
 from streams.ownership import Ownership, WorkerStats
 from streams.processor import LogRecord, Processor
+from streams.stopping import LAST_CUTS_WITHIN_S, SOON_S, Answers, Ending, ending
 
 GROUP_ID = "wardwatch"
-STOP_WITHIN_S = 5.0
+FAUST_STOPS_WITHIN_S = 1.0
+"""At least; what the giving up has left of `SOON_S` comes on top."""
 REBALANCE_WITHIN_S = 20.0
 REVOKE_WITHIN_S = 0.75 * REBALANCE_WITHIN_S  # a last cut of a large state takes some seconds; a new load takes more
 STREAM_BUFFER = 64
@@ -52,9 +53,10 @@ class _NoTables(TableManager):  # type: ignore[misc] # Faust publishes no types
 
 
 class WorkerApp(faust.App):  # type: ignore[misc] # Faust publishes no types
-    """The Faust application; `owned` is what it owns."""
+    """The Faust application; `owned` is what it owns, `ending` what ends it."""
 
     owned: Ownership
+    ending: Ending
 
     class BootStrategy(BootStrategy):  # type: ignore[misc] # Faust publishes no types
         """Nothing is produced through Faust."""
@@ -126,6 +128,8 @@ async def _on_assigned(app: WorkerApp, **_: Any) -> None:
 
 
 async def _on_revoked(app: WorkerApp, *_: Any, **__: Any) -> None:
+    if app.ending.asked.is_set():
+        app.ending.hurry_in(REVOKE_WITHIN_S)  # others wait for what is being given up
     await app.owned.revoke(within_s=REVOKE_WITHIN_S)
 
 
@@ -140,12 +144,14 @@ async def run_worker(
     stats: WorkerStats | None = None,
     on_ready: Callable[[], None] | None = None,
     stop: asyncio.Event | None = None,
+    answers: Answers | None = None,
 ) -> None:
     """Own partitions of `topics` and have them processed until `stop` is set; then stop in order, within about 5 s.
 
-    Without `stop`, SIGTERM and SIGINT do it. `on_ready` is called when the partitions are taken over and records flow.
-    `data` is a folder for Faust; `stats` is counted on. Raises the first exception of a processor, of Faust or of the
-    transport.
+    Without `stop`, SIGTERM and SIGINT do it. While what processors write to `answers`, last cuts may take up to
+    `LAST_CUTS_WITHIN_S`, unless a second signal comes. `on_ready` is called when the partitions are taken over and
+    records flow. `data` is a folder for Faust; `stats` is counted on. Raises the first exception of a processor, of
+    Faust or of the transport.
 
     On Kafka the workers of one `group` share the partitions. A worker with an `instance` name, which no other of its
     group may have, is given the same partitions again when it comes back within 6 s, and nobody else's stand still
@@ -154,16 +160,16 @@ async def run_worker(
     data.mkdir(parents=True, exist_ok=True)
     owned = Ownership(topics, stats)
     app = build_app(broker_url, owned, topics, data, group=group, instance=instance, credentials=credentials)
-    async with _stop_event(stop) as stopping:
+    async with ending(stop) as app.ending:
         running = asyncio.create_task(owned.guarded(_run(app, on_ready)), name="faust")
-        ends: list[asyncio.Future[Any]] = [running, asyncio.create_task(stopping.wait()), owned.failed]
+        ends: list[asyncio.Future[Any]] = [running, asyncio.create_task(app.ending.asked.wait()), owned.failed]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in ends[:2]:
                 task.cancel()
             await asyncio.gather(*ends[:2], return_exceptions=True)
-            await _shut_down(app)
+            await _shut_down(app, answers)
     if owned.failed.done():
         await owned.failed
 
@@ -172,56 +178,40 @@ async def _run(app: WorkerApp, on_ready: Callable[[], None] | None) -> None:
     """Start Faust and watch over it; ends with its crash, and never otherwise."""
     ended = asyncio.create_task(app.wait_until_stopped())
     started = asyncio.create_task(app.start())
+    watch = asyncio.create_task(app.owned.watch(app.consumer))
     try:
-        await asyncio.wait([started, ended], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([started, ended, watch], return_when=asyncio.FIRST_COMPLETED)
         if started.done():
             started.result()
             if on_ready is not None and not (app.crashed or app.owned.failed.done()):
                 on_ready()
-        watch = asyncio.create_task(app.owned.watch(app.consumer))
-        try:
             await asyncio.wait([ended, watch], return_when=asyncio.FIRST_COMPLETED)
-            if watch.done():
-                watch.result()
-        finally:
-            watch.cancel()
+        if watch.done():
+            watch.result()
         raise app.crash_reason or RuntimeError("Faust has stopped without being asked")
     finally:
-        started.cancel()
-        ended.cancel()
+        for task in (started, ended, watch):
+            task.cancel()
 
 
-async def _shut_down(app: WorkerApp) -> None:
-    """Stop intake, drain and give up in order (or drop, after a failure), stop Faust; within `STOP_WITHIN_S`."""
+async def _shut_down(app: WorkerApp, answers: Answers | None) -> None:
+    """Stop intake, drain and give up in order (or drop, after a failure), stop Faust."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + STOP_WITHIN_S
+    soon = loop.time() + SOON_S
     owned = app.owned
     with suppress(Exception):
         app.consumer.stop_flow()
         app.flow_control.suspend()
     lanes = dict(owned.lanes)
-    await owned.give_up(within_s=STOP_WITHIN_S * 0.8, orderly=not owned.failed.done())
+    if answers is None or owned.failed.done():
+        await owned.give_up(within_s=SOON_S, orderly=not owned.failed.done())
+    elif not await app.ending.patient(owned.give_up(within_s=LAST_CUTS_WITHIN_S), answers):
+        logger.warning("the last snapshots are left out: the next start recomputes")
+        await owned.give_up(within_s=SOON_S, orderly=False)
     try:
-        async with asyncio.timeout_at(deadline):
+        async with asyncio.timeout_at(max(soon, loop.time()) + FAUST_STOPS_WITHIN_S):
             if lanes:
                 await app.consumer._commit({tp: lane.expected for tp, lane in lanes.items()})
             await app.stop()
     except Exception as error:  # what matters is committed or given up already
         logger.warning("Faust was left without being stopped in order: %r", error)
-
-
-@asynccontextmanager
-async def _stop_event(given: asyncio.Event | None) -> AsyncIterator[asyncio.Event]:
-    """Yield the event that stops the worker: the caller's, or one that SIGTERM and SIGINT set."""
-    if given is not None:
-        yield given
-        return
-    loop = asyncio.get_running_loop()
-    event = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, event.set)
-    try:
-        yield event
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

@@ -22,7 +22,8 @@ from typing import Any
 
 import psycopg
 
-from streams.guarded import Connection, Guarded
+from streams.connecting import Connection
+from streams.guarded import Guarded
 from streams.logs import Log
 from streams.logs.embedded import EmbeddedLog
 from streams.logs.kafka import KafkaLog

@@ -1,6 +1,9 @@
 """Delivery of the outbox from a real database, and what people can list."""
 
 import json
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,6 +129,19 @@ def test_a_slow_audience_does_not_hold_up_another(connection: psycopg.Connection
         thread.join(20)
     assert not thread.is_alive()
     assert column(connection, "SELECT count(*) FROM outbox WHERE delivered_at IS NULL") == [0]
+
+
+def test_a_database_that_is_silent_keeps_no_process_from_ending() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        program = (
+            "import threading\n"
+            "from alerting.delivery import run_delivery\n"
+            f"url = 'postgresql://127.0.0.1:{silent.getsockname()[1]}/x'\n"
+            "stop = threading.Event()\n"
+            "threading.Timer(0.5, stop.set).start()\n"
+            "run_delivery(url, print, stop)\n"
+        )
+        assert subprocess.run([sys.executable, "-c", program], timeout=20, check=False).returncode == 0
 
 
 def test_an_audience_without_address_waits_and_an_address_that_is_none_is_refused() -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from chaos import recording
+from chaos.__main__ import main
 from chaos.bench import Run, bench
 from chaos.compare import Table, differences
 from chaos.disasters import KINDS, plan
@@ -77,6 +79,13 @@ def test_the_seeds_of_the_embedded_log_have_every_kind_of_disaster() -> None:
     done = {each.deed for seed in SEEDS["embedded"] for each in plan(seed, "embedded", scenario)}
     meanwhile = {each.meanwhile for seed in SEEDS["embedded"] for each in plan(seed, "embedded", scenario)}
     assert done | meanwhile - {None} == set(KINDS["embedded"])
+
+
+def test_no_seeds_at_all_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["chaos", "--seeds", "0"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
 
 
 def test_a_seed_says_what_is_done_to_whom_and_when() -> None:

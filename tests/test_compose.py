@@ -12,6 +12,7 @@ import yaml
 from wardwatch.local import mosquitto
 from wardwatch.local.kafka import FOLDER, POM
 from wardwatch.settings import PREFIX, Settings
+from wardwatch.stack import STOP_WITHIN_S
 
 TEXT = (Path(__file__).resolve().parents[1] / "compose.yaml").read_text("utf-8")
 
@@ -40,6 +41,10 @@ def test_only_loopback_is_published(composed: dict[str, Any]) -> None:
     published = [port for service in composed["services"].values() for port in service.get("ports", [])]
     assert len(published) == 2
     assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_a_worker_is_given_the_time_that_its_last_cuts_may_take(composed: dict[str, Any]) -> None:
+    assert float(composed["services"]["worker"]["stop_grace_period"].removesuffix("s")) > STOP_WITHIN_S["worker"]
 
 
 def test_brokers_are_as_they_are_in_the_tests(composed: dict[str, Any]) -> None:

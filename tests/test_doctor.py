@@ -1,5 +1,6 @@
 """The doctor: what is well is said to be, what is not is named with what to do, and nothing holds it up."""
 
+import asyncio
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from fix_kafka import Broker
 from owner_help import CATALOGUE, owner
 from test_grafana_apply import DATABASE, TOKEN, grafana_server
@@ -22,6 +24,7 @@ from schema.topics import REFUSED, TELEMETRY
 from streams.logs.embedded import EmbeddedLog
 from streams.logs.kafka import KafkaLog
 from streams.logs.kafka_access import KafkaAccess
+from streams.logs.kafka_topics import SIZE
 from streams.processor import LogRecord
 from wardwatch.doctor import Check, diagnose
 from wardwatch.doctor.journal import kafka
@@ -184,6 +187,47 @@ def test_boards_of_another_version_are_noticed(monkeypatch: pytest.MonkeyPatch) 
         assert "Fleet" in by_name(diagnose())["Grafana"].says
         apply(server.url, TOKEN, DATABASE)
         assert by_name(diagnose())["Grafana"].state == "ok"
+
+
+@pytest.mark.usefixtures("site")
+def test_where_all_is_given_by_address_no_folder_is_missed_and_no_library_complains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WARDWATCH_DATA", "nowhere")
+    monkeypatch.setenv("WARDWATCH_KAFKA", f"127.0.0.1:{free_port()}")
+    command = [sys.executable, "-m", "wardwatch.cli", "doctor", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    found = {each["name"]: each for each in json.loads(done.stdout)}
+    assert found["data folder"]["state"] == "ok"
+    assert found["log"]["state"] == "fail"
+    assert done.stderr == ""
+
+
+@pytest.mark.kafka
+def test_a_topic_of_kafka_that_would_refuse_records_fails_with_what_to_set(
+    kafka_broker: Broker, kafka_topic: str
+) -> None:
+    access = KafkaAccess(kafka_broker.bootstrap)
+    asyncio.run(make_topic(access, kafka_topic, {SIZE: "1048576"}))
+    _, check = kafka(access, {kafka_topic: 1})
+    assert (check.state, "max.message.bytes=1048576" in check.says) == ("fail", True)
+    assert "max.message.bytes=8388608" in check.advice
+
+
+@pytest.mark.kafka
+@pytest.mark.usefixtures("site")
+def test_each_topic_that_is_needed_is_looked_at(kafka_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARDWATCH_KAFKA", kafka_broker.bootstrap)
+    assert {"topic telemetry", "topic refused", "topic overflow"} <= by_name(diagnose()).keys()
+
+
+async def make_topic(access: KafkaAccess, name: str, settings: dict[str, str]) -> None:
+    admin = AIOKafkaAdminClient(**access.client_options())
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1, topic_configs=settings)])
+    finally:
+        await admin.close()
 
 
 @pytest.mark.kafka

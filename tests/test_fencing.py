@@ -10,7 +10,8 @@ import pytest
 from streaming_world import World, assert_each_number_was_entered_once, entered, load, longest_stand, until
 
 from schema.migrate import migrate
-from streams.guarded import Connection, Guarded
+from streams.connecting import Connection
+from streams.guarded import Guarded
 from streams.ownership import FENCED_AT_MOST
 from streams.processor import Fenced
 

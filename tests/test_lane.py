@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -110,15 +111,22 @@ async def test_a_lane_that_waits_in_vain_seeks_again_and_then_gives_up_loudly() 
     async def seek(offset: int) -> None:
         sought.append(offset)
 
-    lane = Lane("t/0", 0, Recorder(), 10, seek)
-    await lane.watch(end=10)
-    await lane.watch(end=10)
+    lane, now = Lane("t/0", 0, Recorder(), 10, seek), itertools.count(1)
+    await lane.watch(10, next(now))
+    await lane.watch(10, next(now))
     assert sought == []
     for _ in range(FRUITLESS_SEEKS):
-        await lane.watch(end=12)
+        await lane.watch(12, next(now))
     assert sought == [10] * FRUITLESS_SEEKS
     with pytest.raises(OffsetsMissing, match="offset 10 does not come"):
-        await lane.watch(end=12)
+        await lane.watch(12, next(now))
+
+
+async def test_a_lane_that_nobody_has_answered_since_waits_and_seeks_nothing() -> None:
+    lane = Lane("t/0", 0, Recorder(), 10, asyncio.sleep)
+    for _ in range(3 * FRUITLESS_SEEKS):
+        await lane.watch(12, 1.0)
+    assert lane.stats.seeks == 0
 
 
 async def test_a_lane_whose_processor_fails_lets_nobody_wait_for_room() -> None:

@@ -19,6 +19,7 @@ from streams.logs.kafka import KafkaLog
 from streams.logs.kafka_access import KafkaAccess
 from wardwatch.local import LocalPartsError, local_parts
 from wardwatch.local import kafka as local_kafka
+from wardwatch.local.errors import KafkaUnavailableError
 from wardwatch.local.process import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,6 +91,15 @@ def test_without_java_the_choices_are_named(folder: Path, monkeypatch: pytest.Mo
     with pytest.raises(LocalPartsError) as refused:
         local_kafka.find(folder, lambda _: None)
     assert all(choice in str(refused.value) for choice in ("no Java", "WARDWATCH_KAFKA", "Maven", "leave"))
+
+
+def test_without_java_nothing_else_is_looked_for_or_started(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    said: list[str] = []
+    refused = pytest.raises(KafkaUnavailableError, match="no Java")
+    with refused, local_parts(folder / "data", kafka="local", parts=folder, on_progress=said.append):
+        pass
+    assert said == []
 
 
 def test_without_maven_the_programs_are_used_if_they_are_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

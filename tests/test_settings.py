@@ -8,7 +8,7 @@ import pytest
 
 import schema
 from schema.catalogue import CatalogueError, load_catalogue, parse_model
-from wardwatch.access import mqtt_tls
+from wardwatch.access import kafka_access, mqtt_tls
 from wardwatch.settings import SettingsError, as_environment, load_settings, note_addresses, with_addresses
 
 
@@ -94,7 +94,9 @@ SASL = {"kafka": "a:9092", "kafka_security": "sasl_ssl", "kafka_username": "w", 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"kafka": "kafka://a:9092"}, "--kafka: .*HOST:PORT"),
+        ({"kafka": "kafka://u:geheim@a:9092"}, "--kafka: expected HOST:PORT"),
+        ({"kafka": "http://a:9092"}, "--kafka: expected HOST:PORT"),
+        ({"kafka": ","}, "--kafka: expected HOST:PORT"),
         ({"kafka": "a:9092,b"}, "--kafka: .*HOST:PORT"),
         ({"kafka_security": "ssl"}, "--kafka-security: has no effect without WARDWATCH_KAFKA"),
         ({"kafka_replication": 3}, "--kafka-replication: has no effect without WARDWATCH_KAFKA"),
@@ -111,6 +113,14 @@ def test_settings_for_kafka_that_do_not_go_together_are_named(given: dict[str, o
     with pytest.raises(SettingsError, match=message) as refused:
         load_settings(**given)
     assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["a:9092,[::1]:9093", "kafka://a:9092,[::1]:9093", "kafka://a:9092, kafka://[::1]:9093,", " a:9092,[::1]:9093,"],
+)
+def test_a_kafka_is_named_with_or_without_the_scheme(given: str) -> None:
+    assert load_settings(kafka=given).kafka == "a:9092,[::1]:9093"
 
 
 @pytest.mark.parametrize(
@@ -131,6 +141,12 @@ def test_a_file_for_the_broker_that_is_no_certificate_is_named_before_anything_r
     Path("ca.pem").write_text("no certificate", "utf-8")
     with pytest.raises(SettingsError, match="WARDWATCH_MQTT_CA_FILE"):
         mqtt_tls(load_settings(mqtt_url="mqtts://b", mqtt_ca_file="ca.pem"))
+
+
+def test_a_file_for_kafka_that_is_no_certificate_is_named_before_anything_runs() -> None:
+    Path("ca.pem").write_text("no certificate", "utf-8")
+    with pytest.raises(SettingsError, match="WARDWATCH_KAFKA_CA_FILE"):
+        kafka_access(load_settings(**SASL, kafka_ca_file="ca.pem"))
 
 
 def test_files_for_the_broker_reach_a_child_process_and_later_commands(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,13 +20,14 @@ def kafka_access(settings: Settings) -> KafkaAccess | None:
     """How the settings' Kafka is reached; None where the log is the embedded one.
 
     Raises:
-        SettingsError: it is to be started here, which those who only use it do not do.
+        SettingsError: a file is not what it should be, or it is to be started here, which those who only use it do not
+            do.
     """
     if settings.kafka is None:
         return None
     if settings.kafka == LOCAL:
         raise SettingsError(f"WARDWATCH_KAFKA: {LOCAL} is for `wardwatch up` and `demo`; name HOST:PORT")
-    return KafkaAccess(
+    access = KafkaAccess(
         bootstrap=settings.kafka,
         security=settings.kafka_security,
         mechanism=settings.kafka_sasl_mechanism,
@@ -36,6 +37,11 @@ def kafka_access(settings: Settings) -> KafkaAccess | None:
         cert_file=settings.kafka_cert_file,
         key_file=settings.kafka_key_file,
     )
+    try:
+        access.client_options()
+    except OSError as error:
+        raise SettingsError(f"WARDWATCH_KAFKA_CA_FILE, …_CERT_FILE or …_KEY_FILE: {error}") from error
+    return access
 
 
 def mqtt_tls(settings: Settings) -> Tls:
@@ -52,15 +58,19 @@ def mqtt_tls(settings: Settings) -> Tls:
     return tls
 
 
+def topics(settings: Settings) -> dict[str, int]:
+    """The topics of the log, each with how many partitions it has."""
+    return {TELEMETRY: settings.partitions, REFUSED: 1, OVERFLOW: 1}
+
+
 def open_log(settings: Settings) -> Log:
     """Open the log that the settings name, with its topics."""
     access = kafka_access(settings)
     opened: Log
     opened = _embedded_log(settings) if access is None else KafkaLog(access, replication=settings.kafka_replication)
     try:
-        opened.create_topic(TELEMETRY, settings.partitions)
-        opened.create_topic(REFUSED, 1)
-        opened.create_topic(OVERFLOW, 1)
+        for topic, partitions in topics(settings).items():
+            opened.create_topic(topic, partitions)
     except BaseException:
         opened.close()
         raise

@@ -1,5 +1,6 @@
 """The command line. Exit status 0: done; 1: it did not work out; 2: a setting or argument is wrong."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -62,7 +63,7 @@ def up(data: DataOption = None, kafka: KafkaOption = None) -> None:
             console.print(f"metrics   {url} ({role})")
         console.print("everything runs; Ctrl-C stops it")
         stop.wait()
-        console.print("stopping")
+        console.print("stopping; last snapshots may take a minute (Ctrl-C again: at once)")
 
 
 app.command()(rehearsals.demo)
@@ -93,6 +94,7 @@ def worker() -> None:
 @app.command("doctor")
 def doctor_command(data: DataOption = None, as_json: JsonOption = False) -> None:
     """Look at every part, and say what to do about what is not well. Exit status 1: something fails."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the checks say it
     checks = diagnose(data)
     show_checks(checks, as_json=as_json)
     if any(check.state == "fail" for check in checks):

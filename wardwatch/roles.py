@@ -12,13 +12,15 @@ import structlog
 
 from alerting.delivery import run_delivery
 from alerting.notifier import AppriseNotifier
+from ingest.backlog import Backlog
 from ingest.bridge import Bridge
 from ingest.directory import DeviceDirectory
 from ingest.settings import BridgeConfig
 from schema.registry import Device
 from schema.topics import OVERFLOW, REFUSED, TELEMETRY
 from streams import exchange
-from streams.guarded import CONNECT_WITHIN_S, CommitsLost, one_line
+from streams.connecting import answers, watchful
+from streams.guarded import CommitsLost, one_line
 from streams.lane import OffsetsMissing
 from streams.logs import Log
 from streams.logs.file import LogError
@@ -31,7 +33,7 @@ from streams.warm import warm_up
 from streams.worker import run_worker
 from wardwatch.access import catalogue_of, database_url, kafka_access, mqtt_tls, open_log
 from wardwatch.actions import rows
-from wardwatch.bridging import OverflowTopic, lag_of, last_ticks, other_sources, overflow_floor
+from wardwatch.bridging import OverflowTopic, lag_of, last_ticks, other_sources, overflow_floor, record_bytes
 from wardwatch.metrics import IngestCollector, WorkerCollector, follow_ends, served
 from wardwatch.settings import Settings, SettingsError
 
@@ -56,7 +58,7 @@ def ingest_role(settings: Settings, on_ready: Callable[[], None]) -> None:
     """Run the bridge until SIGTERM or SIGINT."""
     if settings.mqtt_url is None:
         raise SettingsError("WARDWATCH_MQTT_URL: not set; name a broker, or start everything with `wardwatch up`")
-    url = database_url(settings)
+    url = watchful(database_url(settings))
     stop = _stop_on_signals()
     wait_for_database(url, stop)
     with open_log(settings) as opened:
@@ -84,7 +86,7 @@ def ingest_role(settings: Settings, on_ready: Callable[[], None]) -> None:
             last_ticks=last_ticks(opened, settings.source, settings.partitions),
             sources=other_sources(opened, settings.source, settings.partitions),
             overflow=OverflowTopic(opened),
-            lag=lag_of(opened),
+            backlog=Backlog(lag_of(opened), record_bytes(opened, settings.partitions)),
         )
         threading.Thread(target=_when_subscribed, args=(bridge, on_ready), daemon=True).start()
         simulated = settings.clock == "simulated"
@@ -99,7 +101,7 @@ def _when_subscribed(bridge: Bridge, on_ready: Callable[[], None]) -> None:
 
 def registered(url: str) -> list[Device]:
     """Return the devices of the committed registry."""
-    with psycopg.connect(url, connect_timeout=CONNECT_WITHIN_S) as connection:
+    with psycopg.connect(url) as connection:
         found = rows(
             connection,
             "SELECT device_id, model, site_id, customer_id, udi_di, udi_pi, firmware,"
@@ -131,7 +133,7 @@ def wait_for_database(url: str, stop: threading.Event) -> None:
     pause_s = RECONNECT_S
     while not stop.is_set():
         try:
-            psycopg.connect(url, connect_timeout=CONNECT_WITHIN_S).close()
+            psycopg.connect(url).close()
             return
         except psycopg.OperationalError as error:
             if any(words in str(error) for words in _IN_VAIN):
@@ -145,23 +147,23 @@ def _follow_registry(url: str, directory: DeviceDirectory, stop: threading.Event
     pause_s = RECONNECT_S
     while not stop.is_set():
         try:
-            with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_WITHIN_S) as connection:
+            with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute(f"LISTEN {REGISTRY_CHANNEL}".encode())
                 directory.replace(registered(url))
                 pause_s = RECONNECT_S
                 while not stop.is_set():
                     if list(connection.notifies(timeout=1.0, stop_after=1)):
                         directory.replace(registered(url))
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             log.warning("registry cannot be followed, trying again", error=one_line(error), pause_s=pause_s)
             stop.wait(pause_s)
             pause_s = min(2 * pause_s, RECONNECT_MAX_S)
 
 
 def worker_role(settings: Settings, on_ready: Callable[[], None]) -> None:
-    """Run the worker until SIGTERM or SIGINT."""
+    """Run the worker until SIGTERM or SIGINT; last snapshots may take a minute then, a second one leaves them out."""
     warm_up()
-    url = database_url(settings)
+    url = watchful(database_url(settings))
     stop = threading.Event()
     wait_for_database(url, stop)
     owner = TelemetryOwner(
@@ -184,7 +186,8 @@ def worker_role(settings: Settings, on_ready: Callable[[], None]) -> None:
             helpers.append(threading.Thread(target=follow_ends, args=(opened, ends, stop), name="ends", daemon=True))
         if settings.deliver:
             notifier = AppriseNotifier(settings.deliver)
-            helpers.append(threading.Thread(target=run_delivery, args=(url, notifier, stop), name="delivery"))
+            deliver = threading.Thread(target=run_delivery, args=(url, notifier, stop), name="delivery", daemon=True)
+            helpers.append(deliver)
         for helper in helpers:
             helper.start()
         try:
@@ -196,6 +199,7 @@ def worker_role(settings: Settings, on_ready: Callable[[], None]) -> None:
                     data=settings.data / "faust",
                     on_ready=on_ready,
                     stats=stats,
+                    answers=lambda: answers(url),
                 )
             )
         finally:

@@ -17,7 +17,7 @@ from wardwatch.local.kafka import LOCAL
 FILE_VARIABLE = "WARDWATCH_CONFIG"
 DEFAULT_FILE = Path("wardwatch.toml")
 PREFIX = "WARDWATCH_"
-_SERVER = re.compile(r"[^\s:/@]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5}")
+_SERVER = re.compile(r"(?:kafka://)?([^\s:/@]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5})")
 
 
 class SettingsError(Exception):
@@ -36,7 +36,9 @@ class Settings(BaseSettings):
     mqtt_cert_file: Path | None = Field(None, description="PEM file of our certificate, where the broker asks for one")
     mqtt_key_file: Path | None = Field(None, description="PEM file of its key, if it is not in the same file")
     database_url: str | None = Field(None, description="postgresql://… with TimescaleDB; none: start one")
-    kafka: str | None = Field(None, description="HOST:PORT[,…] of a Kafka, or local: start one; none: the embedded log")
+    kafka: str | None = Field(
+        None, description="[kafka://]HOST:PORT[,…] of a Kafka, or local: start one; none: the embedded log"
+    )
     kafka_replication: int | None = Field(
         None, ge=1, description="copies of what a new Kafka topic gets; none: three, or as many as there are brokers"
     )
@@ -93,9 +95,10 @@ class Settings(BaseSettings):
     def _is_a_kafka(cls, address: str | None) -> str | None:
         if address in (None, LOCAL):
             return address
-        if not all(_SERVER.fullmatch(server.strip()) for server in str(address).split(",")):
-            raise ValueError(f"expected HOST:PORT[,HOST:PORT…] or {LOCAL}")
-        return address
+        servers = [_SERVER.fullmatch(server.strip()) for server in str(address).strip().removesuffix(",").split(",")]
+        if None in servers:
+            raise ValueError(f"expected HOST:PORT[,HOST:PORT…], kafka://HOST:PORT[,…] or {LOCAL}")
+        return ",".join(server[1] for server in servers if server)
 
     @field_validator(*(f"{server}_{file}_file" for server in ("mqtt", "kafka") for file in ("ca", "cert", "key")))
     @classmethod
@@ -148,7 +151,8 @@ def load_settings(**given: Any) -> Settings:
     except pydantic_settings.SettingsError as error:
         raise SettingsError(f"{PREFIX}*: {error}") from error
     except ValidationError as error:
-        lines = [f"{_origin(str(each['loc'][0]), given)}: {each['msg']}" for each in error.errors()]
+        told = [(str(each["loc"][0]), each["msg"].removeprefix("Value error, ")) for each in error.errors()]
+        lines = [f"{_origin(name, given)}: {what}" for name, what in told]
         raise SettingsError("\n".join(lines)) from error
     mqtts = (settings.mqtt_url or "").startswith("mqtts:")
     found = _amiss_with_kafka(settings) or _amiss_with_files(settings, "mqtt", mqtts, "mqtt_url = mqtts://…")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from schema.migrate import migrate
 from streams.logs import Log
+from streams.stopping import LAST_CUTS_WITHIN_S
 from wardwatch.access import catalogue_of, open_log
 from wardwatch.local import LocalParts, local_parts
 from wardwatch.local.account import Account
@@ -22,7 +23,7 @@ from wardwatch.settings import Settings, as_environment, note_addresses
 
 READY_WITHIN_S = 300.0
 """A worker compiles at its first start: half a minute of CPU (see `streams.warm`)."""
-STOP_WITHIN_S = {"ingest": 3.0, "worker": 5.5}
+STOP_WITHIN_S = {"ingest": 3.0, "worker": LAST_CUTS_WITHIN_S + 10.0}
 ROLES = ("worker", "ingest")
 
 
@@ -90,7 +91,10 @@ def _metrics_ports(settings: Settings) -> dict[str, int]:
 
 @contextmanager
 def running_stack(settings: Settings, on_progress: Callable[[str], None] = lambda _: None) -> Iterator[Stack]:
-    """Start everything and keep it running for the time of the context; stop it in order, within 10 s."""
+    """Start everything and keep it running for the time of the context; stop it in order.
+
+    That takes less than 10 s, and with many devices up to `LAST_CUTS_WITHIN_S` more.
+    """
     with local_parts(
         settings.data,
         mqtt_url=settings.mqtt_url,

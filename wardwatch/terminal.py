@@ -13,7 +13,8 @@ console = Console(stderr=True)
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of all that a run leaves.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 KafkaOption = Annotated[
-    str | None, typer.Option("--kafka", help="Kafka is the log: HOST:PORT[,…] of one that runs, or local: start one.")
+    str | None,
+    typer.Option("--kafka", help="Kafka is the log: [kafka://]HOST:PORT[,…] of one that runs, or local: start one."),
 ]
 
 

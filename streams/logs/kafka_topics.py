@@ -53,10 +53,7 @@ async def ensure_topic(admin: AIOKafkaAdminClient, topic: str, partitions: int, 
             " (kafka-reassign-partitions.sh), or change WARDWATCH_KAFKA_REPLICATION"
         )
     settings = await topic_settings(admin, topic)
-    wrong = {name: value for name, value in KEPT.items() if settings.get(name, value) != value}
-    if int(settings.get(SIZE, MAX_RECORD_BYTES)) < LEAST_RECORD_BYTES:
-        wrong[SIZE] = str(MAX_RECORD_BYTES)
-    if wrong:
+    if wrong := amiss(settings):
         has = ", ".join(f"{name}={settings[name]}" for name in wrong)
         asked = ",".join(f"{name}={value}" for name, value in wrong.items())
         raise LogUnusable(
@@ -64,6 +61,14 @@ async def ensure_topic(admin: AIOKafkaAdminClient, topic: str, partitions: int, 
             f" Set {asked} (kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {asked});"
             " wardwatch deletes what is old and no longer needed"
         )
+
+
+def amiss(settings: Mapping[str, str]) -> dict[str, str]:
+    """By name what must be set otherwise in a topic, or it loses or refuses records."""
+    wrong = {name: value for name, value in KEPT.items() if settings.get(name, value) != value}
+    if int(settings.get(SIZE, MAX_RECORD_BYTES)) < LEAST_RECORD_BYTES:
+        wrong[SIZE] = str(MAX_RECORD_BYTES)
+    return wrong
 
 
 async def _create(admin: AIOKafkaAdminClient, topic: str, partitions: int, copies: int) -> None:

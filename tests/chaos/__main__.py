@@ -29,6 +29,8 @@ def main() -> int:
     parser.add_argument("--log", choices=sorted(KINDS), default="embedded", help="the log (LOG=kafka)")
     parser.add_argument("--stop-s", type=float, default=30.0, help="seconds that a stopped process stands (STOP_S=30)")
     options = parser.parse_args()
+    if options.seeds < 1:
+        parser.error("--seeds (SEEDS): at least 1, or nothing is tried")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     logging.disable(logging.ERROR)  # what is away is away on purpose
     folder = Path(tempfile.mkdtemp(prefix="wardwatch-chaos-"))

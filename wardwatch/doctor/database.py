@@ -151,7 +151,7 @@ def _partition(
         advice = "bring back the log that belongs to this database, or begin with an empty database"
         return Check(name, "fail", f"the database is {-lag} records ahead of the log", advice)
     if lag and commit_s > STANDING_S:
-        return Check(name, "fail", f"stands still: {text}", f"start wardwatch worker; see {where}")
+        return Check(name, "fail", f"stands still: {text}", f"see why in {where}; where none runs: wardwatch worker")
     if (lag or 0) > LAG or (behind_s or 0.0) > BEHIND_S:
         return Check(name, "warn", text, "wait, or add workers; a bridge that is gone holds the time back")
     return Check(name, "ok", text)

@@ -19,8 +19,8 @@ from streams.logs.embedded import EmbeddedLog
 from streams.logs.file import LogError
 from streams.logs.kafka import KafkaLog
 from streams.logs.kafka_access import KafkaAccess
-from streams.logs.kafka_topics import KEPT, topic_settings
-from wardwatch.access import kafka_access
+from streams.logs.kafka_topics import amiss, topic_settings
+from wardwatch.access import kafka_access, topics
 from wardwatch.doctor.check import ANSWER_WITHIN_S, Case, Check, seconds
 
 QUIET_S = 15.0
@@ -53,7 +53,7 @@ def journal(case: Case) -> list[Check]:
         with looking(case) as log:
             access = kafka_access(case.settings)
             if access is not None:
-                checks = kafka(access, {TELEMETRY: case.settings.partitions, REFUSED: 1})
+                checks = kafka(access, topics(case.settings))
             else:
                 assert isinstance(log, EmbeddedLog)
                 checks = _embedded(log, case)
@@ -123,15 +123,15 @@ def kafka(access: KafkaAccess, asked: Mapping[str, int]) -> list[Check]:
             continue
         copies = [len(each["replicas"]) for each in topics[topic]]
         out = sum(len(each["isr"]) < len(each["replicas"]) for each in topics[topic])
-        wrong = {name: value for name, value in settings[topic].items() if KEPT.get(name, value) != value}
+        wrong = amiss(settings[topic])
         says = f"{len(copies)} partitions, {min(copies)} copies"
         if len(copies) != partitions:
             advice = "set WARDWATCH_PARTITIONS to what the topic has: it is fixed"
             checks.append(Check(f"topic {topic}", "fail", f"{says}, the settings say {partitions} partitions", advice))
         elif wrong:
-            kept = ", ".join(f"{name}={value}" for name, value in wrong.items())
-            advice = f"set {', '.join(f'{name}={KEPT[name]}' for name in wrong)}: wardwatch deletes what is old"
-            checks.append(Check(f"topic {topic}", "fail", f"{says}, {kept}: records may go unseen", advice))
+            kept = ", ".join(f"{name}={settings[topic][name]}" for name in wrong)
+            advice = "set " + ", ".join(f"{name}={value}" for name, value in wrong.items())
+            checks.append(Check(f"topic {topic}", "fail", f"{says}, {kept}: records go unseen or are refused", advice))
         elif out:
             checks.append(
                 Check(f"topic {topic}", "warn", f"{says}, {out} partitions lack copies in sync", "see Kafka's brokers")

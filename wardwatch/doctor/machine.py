@@ -55,6 +55,8 @@ def read_settings(data: Path | None) -> tuple[list[Check], Case | None]:
 def data_folder(case: Case) -> list[Check]:
     """Whether the data folder is there, has room, and keeps to itself what is private."""
     folder = case.settings.data
+    if not folder.is_dir() and case.chosen >= {"mqtt_url", "database_url", "kafka"}:
+        return [Check("data folder", "ok", f"{folder} is not there; all parts are given by address")]
     if not folder.is_dir():
         return [Check("data folder", "fail", f"{folder} is not there", "name it with --data, or start wardwatch up")]
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -41,7 +41,7 @@ class KafkaUnavailableError(LocalPartsError):
         super().__init__(
             f"No Kafka is at hand: {reason}\n"
             f"The choices:\n"
-            f"  1. give the address of a running one in WARDWATCH_KAFKA (HOST:PORT);\n"
+            f"  1. give the address of a running one in WARDWATCH_KAFKA or --kafka (HOST:PORT);\n"
             f"  2. install Java 17 or later and Maven so that java and mvn are found on PATH, and let Maven reach a\n"
             f"     repository once (Debian and Ubuntu: apt install default-jre-headless maven);\n"
             f"  3. do without Kafka: leave WARDWATCH_KAFKA unset, and the log is one file."

@@ -91,11 +91,11 @@ def missing(parts: Path) -> str | None:
     return None
 
 
-def find(parts: Path, on_progress: Callable[[str], None]) -> Path:
-    """The folder with Kafka's jars, in `parts`; fetched by Maven if it is not there.
+def look(parts: Path) -> None:
+    """Look whether Kafka can run here; fetches nothing.
 
     Raises:
-        KafkaUnavailableError: Java is missing or too old, or the jars cannot be had.
+        KafkaUnavailableError: Java is missing or too old, or Maven is missing where it is needed.
 
     """
     if (reason := missing(parts)) is not None:
@@ -104,6 +104,16 @@ def find(parts: Path, on_progress: Callable[[str], None]) -> Path:
     version = re.search(r'version "(\d+)', about)
     if version is None or int(version[1]) < JAVA_VERSION:
         raise KafkaUnavailableError(f"{_java()} is not version {JAVA_VERSION} or later: {about.strip()}")
+
+
+def find(parts: Path, on_progress: Callable[[str], None]) -> Path:
+    """The folder with Kafka's jars, in `parts`; fetched by Maven if it is not there.
+
+    Raises:
+        KafkaUnavailableError: it cannot run here (`look`), or the jars cannot be had.
+
+    """
+    look(parts)
 
     def copy(folder: Path) -> None:
         on_progress("fetching Kafka with Maven (about 45 MB)")

@@ -136,6 +136,8 @@ def local_parts(
         if mqtt_url is None or database_url is None or kafka == local_kafka.LOCAL:
             home = within_reach(data, account, on_progress)
             programs = within_reach(parts or default_parts(), account, on_progress)
+        if kafka == local_kafka.LOCAL:
+            local_kafka.look(programs)
         if home != data and not (data / "password").exists():
             _forget(home)
         start = _Start(data, home, programs, account, spawner, on_progress)
