@@ -1,5 +1,6 @@
 """The detectors in the words of the benchmark scripts: naive timestamps, hours, events as dictionaries."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -44,7 +45,7 @@ class _FailureRisk:
         health = self.health[device_id]
         match event["kind"]:
             case "info":
-                self.info[device_id] = {f"model {data['model']}": 1.0, "years": data["age"]}
+                self.info[device_id] = {f"model {data['model']}": 1.0, "years": data.get("age", math.nan)}
             case "fault":
                 health.fault(at_ms, "warning", data["code"])
             case "telemetry":
@@ -62,7 +63,7 @@ class _FailureRisk:
             self.day = at_ms // DAY_MS
             self.learned.refit()
         health = self.health[device_id]
-        features = health.features(at_ms, at_ms - self.seen_ms[device_id], 0)
+        features = health.features(at_ms, at_ms - self.seen_ms.get(device_id, at_ms), 0)
         signs = features | health.trends(at_ms) | self.info.get(device_id, {})
         return self.risk.judge(self.learned, at_ms, device_id, "", signs, health.ages_h(at_ms)).probability
 

@@ -3,13 +3,17 @@
 The devices have five weeks of life behind them (`benchmarks.population`). Of an hour a detector gets what the pipeline
 gives it: a message each 100 s, one closed window a gauge, one of usage, a judgement of each subsystem each 3 h with the
 finding that comes of it, and its share of ticks and of the day's summary. Ticks come each second, as in real time.
+
+Then what a single update costs on made-up series, and a decision, a label and a refit of failure risk.
 """
 
 import math
+import random
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import count
 from time import process_time
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +21,11 @@ from alerting.usage import DeviceDay
 from benchmarks.population import DEVICES, START_MS, SUBSYSTEMS, WEEKS, template
 from benchmarks.report import report
 from detectors import due, failure_risk, fault_rules, usage_judgement
+from detectors.change_point import ChangePoint
 from detectors.risk_learned import LearnedRisk
+from detectors.risk_trees import RefittedTrees
+from detectors.sensor_anomaly import SensorAnomaly
+from detectors.usage_drop import UsageDrop
 from schema.catalogue import Limit
 from schema.messages import Fault
 from schema.record import Tick
@@ -62,12 +70,12 @@ class Day:
         for device in self.devices:
             assert device.usage is not None
             expected = device.usage.expected(end_ms)
-            day = device.usage.day
+            before = device.usage.judgement
             judgement = device.usage.update(end_ms, float(next(self.numbers) % 9))
             device.judged_hour(end_ms, 4.0, expected)
-            if day != device.usage.day:
+            if judgement is not before:
                 names = self.partition.names(device.entry)
-                self.partition.observe(usage_judgement.finding(judgement, end_ms - HOUR_MS, **names))
+                self.partition.observe(usage_judgement.finding(judgement, end_ms, **names))
 
     def health(self, end_ms: int) -> None:
         """The windows of nine gauges."""
@@ -195,9 +203,88 @@ def day(grown: Partition) -> dict[str, float]:
     return {name: 1e6 * each / (HOURS * DEVICES) for name, each in spent.items()}
 
 
+SERIES: dict[str, tuple[Callable[[], Any], Callable[[Any, int, float], Any], int, float | None, str]] = {
+    "usage_drop_us_per_update": (
+        UsageDrop, lambda made, place, value: made.update((place + 1) * HOUR_MS, value), 24 * 182, 30,
+        "hours, the judgement of each day included",
+    ),
+    "usage_drop_us_per_daily_update": (
+        UsageDrop, lambda made, place, value: made.update((place + 1) * DAY_MS, 30 + value), 182, 30,
+        "days: each update judges one",
+    ),
+    "sensor_anomaly_us_per_update": (
+        SensorAnomaly, lambda made, place, value: made.update(place * 300_000, value), 17_280, 30, "one sensor",
+    ),
+    "change_point_us_per_update": (ChangePoint, lambda made, _, value: made.update(value), 3_000, None, "one metric"),
+}  # fmt: skip
+"""By figure: what makes a detector, how it takes the value at a place, how many values, the bar and a note."""
+
+
+def us_per_update(make: Callable[[], Any], take: Callable[[Any, int, float], Any], many: int) -> float:
+    """CPU in us of an update on a made-up series."""
+    made, rng = make(), random.Random(1)
+    values = [float(rng.randrange(9)) for _ in range(many)]
+    begun = process_time()
+    for place, value in enumerate(values):
+        take(made, place, value)
+    return 1e6 * (process_time() - begun) / many
+
+
+def risk_costs(grown: Partition) -> tuple[float, float]:
+    """CPU in us of a decision, features and explanation included, and of a label; over a day of the partition."""
+    fleet = Day(grown)
+    risk, learned = fleet.partition.shared.risk, fleet.learned
+    deciding = learning = 0.0
+    decided = labels = 0
+    for end_ms in fleet.hours():
+        begun = process_time()
+        known = risk.mature(end_ms)
+        learned.learn(known)
+        learning += process_time() - begun
+        labels += len(known)
+        begun = process_time()
+        for device in fleet.devices:
+            for subsystem, health in device.health.items():
+                features = health.features(end_ms, 400 * DAY_MS, 9 * DAY_MS) | health.trends(end_ms)
+                ages_h = health.ages_h(end_ms)
+                judged = risk.judge(learned, end_ms, device.entry.device_id, subsystem, features, ages_h, "analyser")
+                if judged.score >= EXPLAINED_FROM:
+                    learned.reasons("analyser", judged.signs)
+                decided += 1
+        deciding += process_time() - begun
+    return 1e6 * deciding / decided, 1e6 * learning / max(1, labels)
+
+
+def full_trees() -> RefittedTrees:
+    """Trees before a fit to as many examples and columns as there ever are, all of them noise."""
+    trees, rng = RefittedTrees(), np.random.default_rng(1)
+    for _ in range(trees.WIDE):
+        trees.widen(math.nan)
+    for row in rng.normal(size=(trees.MOST, trees.WIDE)).astype(np.float32):
+        trees.learn(row, bool(row[:3].sum() + rng.normal() > 4), 1.0)
+    return trees
+
+
+def updates(grown: Partition) -> None:
+    """Report what single updates cost."""
+    for key, (make, take, many, most, note) in SERIES.items():
+        us_per_update(make, take, many)
+        report(key, [us_per_update(make, take, many) for _ in range(REPEATS)], "us", at_most=most, note=note)
+    decisions, labels = zip(*(risk_costs(grown) for _ in range(REPEATS)), strict=True)
+    report("failure_risk_us_per_decision", decisions, "us", at_most=300, note="features included")
+    report("failure_risk_us_per_label", labels, "us", at_most=200, note="refits apart")
+    trees = full_trees()
+    begun = process_time()
+    trees.refit()
+    refit_s = process_time() - begun
+    note = f"{trees.many} examples of {trees.WIDE} columns of noise, the most there are"
+    report("failure_risk_s_per_refit", refit_s, "s", at_most=1, note=note)
+
+
 def main() -> None:
     """Measure and report."""
     grown = template()
+    updates(grown)
     days = [day(grown) for _ in range(REPEATS)]
     for name in PARTS:
         report(f"detector_us_per_device_hour.{name}", [each[name] for each in days], "us")

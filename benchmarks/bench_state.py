@@ -25,7 +25,7 @@ from benchmarks.report import report
 from schema.migrate import migrate
 from schema.topics import TELEMETRY
 from streams import snapshot
-from streams.guarded import connect
+from streams.connecting import connect
 from streams.partition import Partition
 from wardwatch.local import local_parts
 from wardwatch.settings import Settings

@@ -6,8 +6,7 @@ Counted is, against the simulator's truth:
 
 - failure risk: log loss and average precision of all judgements after the first `LEARNING` days; one at t is right if
   the subsystem fails in (t + 1 day, t + 7 days], one that is followed by a failure sooner is left out;
-- usage of new devices: |observed - expected| of a day over what is usual, by day of life, and when the first one is
-  judged;
+- usage of new devices: |observed - expected| of a day over what is usual, by day of life;
 - alerts of the detectors that learn: false ones a device-month (no failure of the device within two weeks), and the
   share of failures with signs that were announced a day or more before.
 """
@@ -58,8 +57,6 @@ class Seen:
 
     risks: list[tuple[int, str, str, float]] = field(default_factory=list)
     """(at, device, subsystem, probability)"""
-    judged: dict[str, int] = field(default_factory=dict)
-    """When the usage of a device was judged for the first time."""
     days: list[tuple[int, str, float, float]] = field(default_factory=list)
     """(day, device, observed, expected usage)"""
     alerts: dict[str, AlertRow] = field(default_factory=dict)
@@ -80,8 +77,6 @@ class Watched(Partition):
         if finding.detector == "failure_risk":
             probability = float(finding.evidence["probability"])
             self.seen.risks.append((finding.at_ms, finding.device_id, finding.subsystem, probability))
-        elif finding.detector == "usage_drop":
-            self.seen.judged.setdefault(finding.device_id, finding.at_ms)
         super().observe(finding)
 
 
@@ -263,18 +258,16 @@ def main(scenario: Scenario = SCENARIO) -> None:
         seen = run.seen
         loss, precision = risk_figures(seen, truth)
         curve = usage_curve(seen, new, first_day)
-        new_ms = first_day * DAY_MS
-        waited = sorted((seen.judged[each] - new_ms) / DAY_MS for each in new if each in seen.judged)
         false, announced = alert_figures(seen, truth, scenario)
         how = "together" if together else "alone"
         lines.append([partitions, how, round(loss, 4), round(precision, 3), round(sum(curve[:7]) / 7, 3),
-                      round(sum(curve[7:14]) / 7, 3), round(waited[len(waited) // 2], 1) if waited else "-",
-                      round(false, 3), round(announced, 3), round(run.seen.cpu_s, 1)])  # fmt: skip
+                      round(sum(curve[7:14]) / 7, 3), round(false, 3), round(announced, 3),
+                      round(run.seen.cpu_s, 1)])  # fmt: skip
         kept.append({"partitions": partitions, "how": how, "log_loss_bits": loss, "average_precision": precision,
-                     "usage_error_by_day_of_life": curve, "days_to_first_usage_judgement": waited,
+                     "usage_error_by_day_of_life": curve,
                      "false_alerts_device_month": false, "announced": announced,
                      "contribution_bytes": sorted(seen.contributed)})  # fmt: skip
-    header = ["partitions", "how", "log loss", "AP", "usage error week 1", "week 2", "first judged (d)",
+    header = ["partitions", "how", "log loss", "AP", "usage error week 1", "week 2",
               "false alerts", "announced", "CPU s"]  # fmt: skip
     rows("fleet_learning", header, lines, f"{scenario.devices} devices, {scenario.days} days, seed {scenario.seed}")
     FILE.parent.mkdir(exist_ok=True)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-from river import base
 
+from detectors.detector import Detector
 from schema.catalogue import Allowance
 
 VERSION = "alert_threshold/1"
@@ -96,7 +96,7 @@ class _Day:
         return [self.watched, self.found_false, self.claimed_false, *self.onsets, *self.charges]
 
 
-class Threshold(base.Base):  # type: ignore[misc]  # River publishes no types
+class Threshold(Detector):
     """The threshold of one detector for one device model, from what each level of a grid would have raised.
 
     At each level of log odds an alert begins when a key's odds reach it and ends when they have been log 3 lower for

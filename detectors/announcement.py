@@ -5,8 +5,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from river import base
 
+from detectors.detector import Detector
 from schema.catalogue import Allowance
 
 VERSION = "announcement/2"
@@ -59,7 +59,7 @@ _Days = list[tuple[str, _Record]]
 _DAYS = msgspec.msgpack.Decoder(_Days)
 
 
-class AnnouncementThreshold(base.Base):  # type: ignore[misc]  # River publishes no types
+class AnnouncementThreshold(Detector):
     """Plays through what each of a grid of thresholds would have announced, and chooses by what people allow.
 
     For each threshold g (log odds) an announcement about a key begins when its odds reach g and ends when they have

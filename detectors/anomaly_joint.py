@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Hashable, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,13 @@ from river import base
 from detectors.anomaly_news import NEWS_DTYPE, tell_news
 from detectors.anomaly_tail import BLOCK, PEAKS, learn_peak, tail_evidence
 from detectors.anomaly_views import STATE_DTYPE, observe
-from detectors.sensor_anomaly import LARGEST
+from detectors.detector import is_number
 from schema.compiled import compiled
 
 VERSION = "joint_anomaly/1"
 MOST_SENSORS = 16
-"""Sensors beyond these are not looked at: it bounds the memory. The first ones seen are taken."""
+"""Sensors beyond these are not looked at: it bounds the memory. The first ones seen are taken, of one reading
+those that come first in the order of names."""
 RATE = 0.002
 """Least weight of a reading in spreads and correlations: a memory of some 500 readings."""
 SHRINK = 0.02
@@ -112,25 +112,13 @@ class JointAnomaly(base.AnomalyDetector):  # type: ignore[misc]  # River publish
         return dict(sorted(evidence.items(), key=lambda each: -each[1]))
 
     def _present(self, x: Mapping[Hashable, Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        values = {}
-        for name, value in x.items():
-            if not _is_reading(value):
-                continue
-            if name not in self._places:
-                if len(self._places) == MOST_SENSORS:
-                    continue
-                self._places[name] = len(self._places)
-                self._sensors = np.append(self._sensors, np.zeros(1, STATE_DTYPE))
-            values[self._places[name]] = float(value)
+        readings = {name: float(value) for name, value in x.items() if is_number(value)}
+        for name in sorted(readings.keys() - self._places.keys(), key=str)[: MOST_SENSORS - len(self._places)]:
+            self._places[name] = len(self._places)
+            self._sensors = np.append(self._sensors, np.zeros(1, STATE_DTYPE))
+        values = {self._places[name]: value for name, value in readings.items() if name in self._places}
         places = sorted(values)
         return np.array(places, np.int64), np.array([values[place] for place in places], np.float64)
-
-
-def _is_reading(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return False
-    size: Any = abs(value)
-    return bool(size <= LARGEST)
 
 
 @compiled

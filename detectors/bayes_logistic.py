@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river import base
 
-LARGEST = 1e30
-"""Features beyond it, infinite or NaN count as missing: one of them would be the end of all weights."""
+from detectors.detector import LARGEST
 
 
 class BayesianLogistic(base.Classifier):  # type: ignore[misc]  # River publishes no types
@@ -56,10 +55,10 @@ class BayesianLogistic(base.Classifier):  # type: ignore[misc]  # River publishe
         self.mean: NDArray[np.float64] = np.array([dict(prior or {}).get("", 0.0)])
         self.cov: NDArray[np.float64] = np.array([[constant_variance or variance]])
 
-    def vector(self, x: Mapping[Any, float]) -> NDArray[np.float64]:
+    def vector(self, x: Mapping[Any, float | None]) -> NDArray[np.float64]:
         """Features as the model's vector, the constant first; features not seen before are added to the model.
 
-        What is missing, NaN, infinite or beyond LARGEST is 0.
+        What is missing, None, NaN, infinite or beyond LARGEST is 0.
         """
         for name in x:
             if name not in self.index:
@@ -67,7 +66,7 @@ class BayesianLogistic(base.Classifier):  # type: ignore[misc]  # River publishe
         values = np.zeros(len(self.index))
         values[0] = 1.0
         for name, value in x.items():
-            values[self.index[name]] = value if abs(value) <= LARGEST else 0.0
+            values[self.index[name]] = value if value is not None and abs(value) <= LARGEST else 0.0
         return values
 
     def probability(self, values: NDArray[np.float64]) -> float:
@@ -89,11 +88,11 @@ class BayesianLogistic(base.Classifier):  # type: ignore[misc]  # River publishe
         self.mean += v * (weight * (float(y) - p) * step)
         self.cov -= np.outer(v, v) * (curvature * step)
 
-    def learn_one(self, x: Mapping[Any, float], y: Any, w: float = 1.0) -> None:
+    def learn_one(self, x: Mapping[Any, float | None], y: Any, w: float = 1.0) -> None:
         """River's interface; `y` is true for the event."""
         self.learn(self.vector(x), bool(y), w)
 
-    def predict_proba_one(self, x: Mapping[Any, float]) -> dict[bool, float]:
+    def predict_proba_one(self, x: Mapping[Any, float | None]) -> dict[bool, float]:
         """River's interface: probabilities of both labels."""
         p = self.probability(self.vector(x))
         return {False: 1 - p, True: p}

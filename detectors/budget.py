@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import astuple
-from river import base
 
 from detectors.alert_threshold import SCALES, UNKNOWN, Key, Threshold
+from detectors.detector import Detector
 from schema.catalogue import Allowance
 
 VERSION = "alert_budget/1"
@@ -19,7 +19,7 @@ _Days = list[tuple[str, tuple[float, float, float], list[int]]]
 _DAYS = msgspec.msgpack.Decoder(_Days)
 
 
-class AlertBudget(base.Base):  # type: ignore[misc]  # River publishes no types
+class AlertBudget(Detector):
     """The thresholds of all detectors for one device model, the same in the whole fleet.
 
     Candidates, exposure and judgements are gathered during a day and take effect when `absorb` brings those of all

@@ -8,7 +8,7 @@ with a prior of PULL pseudo-observations for b = 0, a random walk with drift; b 
 series that wanders by itself only another drift is a change, in one that keeps a level another level is, and everything
 between them follows from the data. What was before an onset gives a, b and the variance; by them the steps after the
 onset are forecast, and the mean of these errors is judged. The step into the onset itself counts for neither side: what
-is judged is what stays, not the jump.
+is judged is what stays, not the jump; only where nothing had ever moved it is the jump.
 
 Under the null hypothesis the mean error is not exactly 0 either: a standing error of WANDER noises, and of PACE times
 the drift that the series had, is expected of any series (growth speeds up, a level breathes). Under the alternative it
@@ -137,11 +137,27 @@ def onset_evidence(series: npt.NDArray[Any], begin: int, evidence: npt.NDArray[A
             usual = _NOISE_OF_STEP * travelled[first + before] / ((first + before) * unit)
             after = steps - before - 1
             bayes_factor = _bayes_factor(before, sums[before], sums[steps] - sums[before + 1], after, usual)
+            if travelled[first + before] == 0.0:
+                bayes_factor = max(bayes_factor, _left(values[:known], first + before + 1))
             place = onset
             while place > 0 and evidence[place] == -np.inf and (place == onset or series[place] != series[place]):
                 evidence[place] = bayes_factor
                 place -= 1
     return True
+
+
+@compiled
+def _left(values: npt.NDArray[Any], onset: int) -> float:
+    """Say whether the values from `onset` on have left the level that all before them had, as a logarithm.
+
+    Where nothing has ever moved, a jump is no wandering. After n equal values another one comes by chance once in n + 1
+    times (Laplace); all of them must lie on one side, else only the noise is new.
+    """
+    level = values[onset - 1]
+    for i in range(onset, len(values)):
+        if (values[i] - level) * (values[onset] - level) <= 0.0:
+            return -np.inf
+    return (len(values) - onset) * math.log(onset + 1.0)
 
 
 @compiled

@@ -11,10 +11,9 @@ import numpy.typing as npt
 from river import base
 
 from detectors.change_evidence import LOOK_BACK, newest_change, onset_evidence
+from detectors.detector import LARGEST, Detector
 
 VERSION = "change_point/1"
-LARGEST = 1e30
-"""Values beyond it, and NaN, are no observations."""
 _MOST_ODDS = 700.0
 
 
@@ -32,7 +31,7 @@ class Shift:
     """Log Bayes factor of a change at that onset in this metric alone."""
 
 
-class ChangePoint(base.DriftDetector):  # type: ignore[misc]  # River publishes no types
+class ChangePoint(Detector, base.DriftDetector):  # type: ignore[misc]  # River publishes no types
     """Tells when a series has entered a new regime: another level if it keeps one, another drift if it wanders.
 
     At each observation every onset among the `LOOK_BACK` newest places is weighed against none (see
@@ -49,8 +48,7 @@ class ChangePoint(base.DriftDetector):  # type: ignore[misc]  # River publishes 
     * Delay: at least LEAST_AFTER, at most LOOK_BACK observations from the onset.
     * Warm-up: LEAST_BEFORE + LEAST_AFTER observations.
     * Memory: 4 bytes an observation kept and metric: 0.5 kB a metric.
-    * Limits: a series that has never moved gives no noise to judge by; the rhythm of a day or week is to be taken
-      out before, else it counts as noise.
+    * Limits: the rhythm of a day or week is to be taken out before, else it counts as noise.
 
     >>> import random
     >>> rng, detector = random.Random(1), ChangePoint()
@@ -129,10 +127,16 @@ class ChangePoint(base.DriftDetector):  # type: ignore[misc]  # River publishes 
     def update(self, x: float | Sequence[float | None] | None) -> None:
         """Take the next observation: one number, or one for each metric; None, NaN and beyond LARGEST are missing.
 
+        Without any metric nothing is observed, but counted.
+
         Raises:
             ValueError: the number of metrics is another than before.
         """
         values = x if isinstance(x, Sequence) else (x,)
+        self.change, self._drift_detected = None, False
+        if not values and not self._origin:
+            self.count += 1
+            return
         origin = self._origin
         if not len(origin):
             origin = self._origin = array("d", [math.nan] * len(values))
@@ -140,7 +144,6 @@ class ChangePoint(base.DriftDetector):  # type: ignore[misc]  # River publishes 
             raise ValueError(f"{len(values)} metrics, {len(origin)} before")
         index = self.count
         self.count += 1
-        self.change, self._drift_detected = None, False
         if index % (self.keep + 1) == 0 or index & (index - 1) == 0:
             self._move_origin()
         row = np.empty((1, len(values)), np.float32)

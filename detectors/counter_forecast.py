@@ -5,7 +5,8 @@ from array import array
 from typing import Any
 
 import msgspec
-from river import base
+
+from detectors.detector import Detector
 
 VERSION = "counter_forecast/1"
 _MONDAY = 3  # 1970-01-01 was a Thursday
@@ -24,7 +25,7 @@ class Forecast(msgspec.Struct, frozen=True):
     late_days: float
 
 
-class CounterForecast(base.Base):  # type: ignore[misc]  # River publishes no types
+class CounterForecast(Detector):
     """How fast a counter grows: level x weekday share, and how wrong its own forecasts of four weeks have been.
 
     The logarithm of the growth over d days to come is taken for normal about that of sum(level x share), with

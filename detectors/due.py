@@ -2,12 +2,13 @@
 
 import math
 from datetime import UTC, datetime
+from sys import intern
 from typing import Any
 
 import msgspec
-from river import base
 
 from detectors.counter_forecast import CounterForecast, Forecast
+from detectors.detector import Detector
 from schema.catalogue import SERVICE, Limit
 from schema.findings import Finding, Severity
 
@@ -45,7 +46,7 @@ class _Limit(msgspec.Struct):
     """The day of the announcement, and early, median and late days from then."""
 
 
-class Dues(base.Base):  # type: ignore[misc]  # River publishes no types
+class Dues(Detector):
     """How far each counter of a device is from its service limits, and since when each date runs.
 
     Before a service is known, services are taken to have been at whole multiples of the limit: a counter at 23,400 with
@@ -70,6 +71,21 @@ class Dues(base.Base):  # type: ignore[misc]  # River publishes no types
         self.limits: dict[str, _Limit] = {}
         self.served_ms: dict[str, int] = {}
 
+    def __getstate__(self) -> tuple[Any, ...]:
+        """Plain values: a state is written for each device at each cut."""
+        counters = {metric: forecast.__getstate__() for metric, forecast in self.counters.items()}
+        limits = {name: msgspec.structs.astuple(limit) for name, limit in self.limits.items()}
+        return counters, limits, self.served_ms
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        counters, limits, served_ms = state
+        self.counters = {}
+        for metric, known in counters.items():
+            forecast = self.counters[intern(metric)] = CounterForecast.__new__(CounterForecast)
+            forecast.__setstate__(known)
+        self.limits = {intern(name): _Limit(*known) for name, known in limits.items()}
+        self.served_ms = {intern(name): at_ms for name, at_ms in served_ms.items()}
+
     def counter(self, metric: str, day: int, span_days: float, growth: float) -> None:
         """A day of a counter is over (see `CounterForecast.update`); before the limits on it are judged."""
         if metric not in self.counters:
@@ -81,11 +97,14 @@ class Dues(base.Base):  # type: ignore[misc]  # River publishes no types
     ) -> tuple[LimitJudgement | None, Told | None]:
         """Judge a limit at the end of a UTC day on which its counter has grown; `reading` is its highest value then.
 
-        None while no whole day of the counter is known.
+        None while no whole day of the counter is known, or no reading. What is no number has not grown.
         """
         state = self.limits.setdefault(name, _Limit())
-        state.used = reading % limit.every if state.used < 0 else state.used + growth
-        if limit.metric not in self.counters:
+        if state.used >= 0:
+            state.used += growth if math.isfinite(growth) else 0.0
+        elif math.isfinite(reading):
+            state.used = reading % limit.every
+        if limit.metric not in self.counters or state.used < 0:
             return None, None
         counter, next_day = self.counters[limit.metric], day + 1
         remaining = limit.every - state.used

@@ -9,10 +9,10 @@ from typing import Any
 from zlib import crc32
 
 import msgspec
-from river import base
 
 from detectors.announcement import AnnouncementThreshold
 from detectors.bayes_logistic import log_odds, sigmoid
+from detectors.detector import Detector
 from detectors.risk_learned import LearnedRisk
 from detectors.risk_reliability import Reliability
 from detectors.risk_signs import Labelled, Names, Signs
@@ -54,7 +54,7 @@ class _Example(msgspec.Struct, gc=False):
     """Announcements that it began, see `AnnouncementThreshold`."""
 
 
-class FailureRisk(base.Base):  # type: ignore[misc]  # River publishes no types
+class FailureRisk(Detector):
     """Hands out judgements and keeps each until its outcome is known; `LearnedRisk` judges and learns.
 
     A judgement at t is right if the subsystem fails in (t + NEAREST, t + HORIZON], or if a technician confirms within

@@ -6,9 +6,9 @@ from sys import intern
 from typing import Any, Literal
 
 import msgspec
-from river import base
 
 from detectors.alert_threshold import surprise
+from detectors.detector import Detector
 from schema.findings import Finding
 
 VERSION = "fault_pattern/1"
@@ -18,7 +18,7 @@ _Events = tuple[int, dict[str, int]]
 _EVENTS = msgspec.msgpack.Decoder(_Events)
 
 
-class CodeRates(base.Base):  # type: ignore[misc]  # River publishes no types
+class CodeRates(Detector):
     """How often each fault code comes on devices of one model, over the whole fleet.
 
     * Range: events a device-day, above 0. Warm-up: none, EVENTS in DAYS device-days are believed beforehand.
@@ -116,7 +116,7 @@ class _Code(msgspec.Struct, gc=False):
     faded_ms: int
 
 
-class FaultPatterns(base.Base):  # type: ignore[misc]  # River publishes no types
+class FaultPatterns(Detector):
     """Tail of the negative binomial distribution of each code's counts on one device.
 
     A code's rate on a device is Gamma distributed about the fleet's rate f with shape SHAPE (devices differ), and the
@@ -149,6 +149,8 @@ class FaultPatterns(base.Base):  # type: ignore[misc]  # River publishes no type
     QUIET_MS = 2 * DAY_MS
     KEPT = 16
     CODES = 64
+    LEAST_RATE = 1e-6
+    """Events a device-day of a code that is said never to come."""
 
     __slots__ = ("codes", "days", "up")
 
@@ -194,7 +196,7 @@ class FaultPatterns(base.Base):  # type: ignore[misc]  # River publishes no type
         del known.recent[:over]
         first = known.count < 1e-3 and len(known.recent) == 1
         shape = self.SHAPE + known.count
-        rate = self.SHAPE / fleet_a_day + max(0.0, self.days - self.LONGEST)
+        rate = self.SHAPE / max(fleet_a_day, self.LEAST_RATE) + max(0.0, self.days - self.LONGEST)
         chance, count, window = 1.0, 1, self.WINDOWS[0]
         for days in self.WINDOWS:
             seen = sum(at_ms - days * DAY_MS < each <= at_ms for each in known.recent)

@@ -5,9 +5,9 @@ from sys import intern
 from typing import Any, Literal
 
 import msgspec
-from river import base
 
 from detectors.alert_threshold import SCALES, surprise
+from detectors.detector import Detector
 from schema.findings import SEVERITIES, Finding, Severity
 from schema.interned import same
 
@@ -49,7 +49,7 @@ class _Subsystem(msgspec.Struct, gc=False):
     odds: float = -40.0
 
 
-class FaultRules(base.Base):  # type: ignore[misc]  # River publishes no types
+class FaultRules(Detector):
     """Immediate, repeat and burst rules over the fault events of one device.
 
     * immediate: a fault of severity `error` or `critical` of the catalogue.

@@ -63,10 +63,12 @@ class SparseCrosses(base.Classifier):  # type: ignore[misc]  # River publishes n
         self.z[touched], self.n[touched] = (np.frombuffer(each, np.float32) for each in state[1:])
 
     @staticmethod
-    def tokens(ages_h: Mapping[Any, float]) -> Tokens:
-        """Tokens of what happened so many hours ago, by name; negative, NaN and more than CAP_H are left out."""
+    def tokens(ages_h: Mapping[Any, float | None]) -> Tokens:
+        """Tokens of what happened so many hours ago, by name; None, NaN, below 0 and CAP_H or more are left out."""
         made = [
-            (crc32(str(name).encode()) << 12) + int(age_h) + 1 for name, age_h in ages_h.items() if 0 <= age_h < CAP_H
+            (crc32(str(name).encode()) << 12) + int(age_h) + 1
+            for name, age_h in ages_h.items()
+            if age_h is not None and 0 <= age_h < CAP_H
         ]
         return np.array(made, np.int64)
 
@@ -86,11 +88,11 @@ class SparseCrosses(base.Classifier):  # type: ignore[misc]  # River publishes n
         what = {crc32(name.encode()): name for name in names}
         return {what[int(token) >> 12]: float(share) for token, share in zip(tokens, shares, strict=True)}
 
-    def learn_one(self, x: Mapping[Any, float], y: Any, w: float = 1.0) -> None:
+    def learn_one(self, x: Mapping[Any, float | None], y: Any, w: float = 1.0) -> None:
         """River's interface: hours ago by name; `y` is true for the event."""
         self.learn(self.tokens(x), bool(y), w)
 
-    def predict_proba_one(self, x: Mapping[Any, float]) -> dict[bool, float]:
+    def predict_proba_one(self, x: Mapping[Any, float | None]) -> dict[bool, float]:
         """River's interface: probabilities of both labels."""
         p = 1 / (1 + math.exp(-max(-500.0, min(500.0, self.odds(self.tokens(x))))))
         return {False: 1 - p, True: p}

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from river import base
 
 from detectors.bayes_logistic import BayesianLogistic
+from detectors.detector import Detector
 from detectors.risk_crosses import CAP_H, SparseCrosses
 from detectors.risk_signs import SINCE, Labelled, Names, Signs
 from detectors.risk_trees import RefittedTrees
@@ -19,7 +19,7 @@ Row = NDArray[np.float32]
 Vector = NDArray[np.float64]
 
 
-class RiskExperts(base.Base):  # type: ignore[misc]  # River publishes no types
+class RiskExperts(Detector):
     """Log odds of a failure by experts who look at the same columns in their own way.
 
     * `linear`: Bayesian logistic regression with full covariance, each column in standard deviations of what the fleet

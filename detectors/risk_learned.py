@@ -6,9 +6,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from river import base
 
 from detectors.bayes_logistic import BayesianLogistic, log_odds
+from detectors.detector import Detector
 from detectors.risk_experts import EXPERTS, RiskExperts
 from detectors.risk_signs import Labelled, Signs
 from detectors.subsystem_health import FEATURES
@@ -37,7 +37,7 @@ class Opinion(NamedTuple):
     probability: float
 
 
-class LearnedRisk(base.Base):  # type: ignore[misc]  # River publishes no types
+class LearnedRisk(Detector):
     """What judgements with a known outcome have taught, for all partitions alike (a `FleetModel` of `streams.fleet`).
 
     The general model is a Bayesian logistic regression on `GENERAL` with a stated prior, for all device models

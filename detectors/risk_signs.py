@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from detectors.bayes_logistic import LARGEST
+from detectors.detector import LARGEST
 from detectors.risk_crosses import CAP_H, SparseCrosses
 
 SINCE = "since "

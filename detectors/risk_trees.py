@@ -6,8 +6,8 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
-from river import base
 
+from detectors.detector import Detector
 from schema.compiled import compiled
 
 _BINS = 1023
@@ -30,7 +30,7 @@ _FIT = {
 what they say small."""
 
 
-class RefittedTrees(base.Base):  # type: ignore[misc]  # River publishes no types
+class RefittedTrees(Detector):
     """Gradient boosting on labelled examples, kept up to MOST, refitted when there is a tenth more to be learned.
 
     A refit takes about 1 s at most, on one core, for whoever waits: beyond WIDE columns there are as many times fewer

@@ -3,17 +3,15 @@
 from math import exp
 
 import numpy as np
-from river import base
 
 from detectors.anomaly_news import NEWS_DTYPE, tell_news
 from detectors.anomaly_views import STATE_DTYPE, observe
+from detectors.detector import LARGEST, Detector
 
 VERSION = "sensor_anomaly/1"
-LARGEST = 1e30
-"""Values beyond it, and NaN, are no readings."""
 
 
-class SensorAnomaly(base.Base):  # type: ignore[misc]  # River publishes no types
+class SensorAnomaly(Detector):
     """Scores each value of one sensor by how rarely so much was seen before, and says each event once.
 
     The value is stripped of what the time of day and week tell, looked at from six views (`anomaly_views`), and each

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from river import base
 
 from detectors.change_point import ChangePoint
+from detectors.detector import Detector, is_number
 from detectors.sensor_hours import GAUGE_DTYPE, HOUR_MS, SPAN_MS, close_span, take_hour
 from schema.findings import Finding
 from schema.interned import one_of
@@ -62,7 +62,7 @@ class SpanJudgement:
         return self.surprise.odds if self.surprise is not None else NOTHING
 
 
-class SensorWatch(base.Base):  # type: ignore[misc]  # River publishes no types
+class SensorWatch(Detector):
     """Watches the closed hourly windows of a subsystem's gauges, and judges them every six hours.
 
     Each gauge has a level that follows within ten days and a rhythm of the week. An hour is as surprising as its
@@ -106,7 +106,7 @@ class SensorWatch(base.Base):  # type: ignore[misc]  # River publishes no types
         return (
             self.metrics,
             bytes(self._gauges),
-            self.changes,
+            self.changes.__getstate__(),
             self.span,
             self.first,
             self.followed,
@@ -114,7 +114,9 @@ class SensorWatch(base.Base):  # type: ignore[misc]  # River publishes no types
         )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        metrics, gauges, self.changes, self.span, self.first, self.followed, self.shifted_until_ms = state
+        metrics, gauges, changes, self.span, self.first, self.followed, self.shifted_until_ms = state
+        self.changes = ChangePoint()
+        self.changes.__setstate__(changes)
         self.metrics = one_of(metrics)
         self._gauges = bytearray(gauges)
 
@@ -123,12 +125,12 @@ class SensorWatch(base.Base):  # type: ignore[misc]  # River publishes no types
         """(gauges,) of GAUGE_DTYPE, to be changed in place; kept as bytes, which take 100 less than an array does."""
         return np.frombuffer(self._gauges, GAUGE_DTYPE)
 
-    def window(self, end_ms: int, means: Mapping[str, float], told_from: float = EVEN) -> SpanJudgement | None:
+    def window(self, end_ms: int, means: Mapping[str, float | None], told_from: float = EVEN) -> SpanJudgement | None:
         """Take in an hour; the judgement of the span before, if this hour begins another one and there is any gauge.
 
         Args:
             end_ms: End of the hour. One of a span that has been judged already is dropped.
-            means: By gauge; one that is missing has no reading in this hour.
+            means: By gauge; one that is missing or no number has no reading in this hour.
             told_from: Odds from which a shift is told.
         """
         span = (end_ms - 1) // SPAN_MS
@@ -140,7 +142,8 @@ class SensorWatch(base.Base):  # type: ignore[misc]  # River publishes no types
         self.span = span
         if any(metric not in self.metrics for metric in means):
             self._grow(means)
-        take_hour(self.gauges, end_ms, np.array([means.get(metric, math.nan) for metric in self.metrics]))
+        values = [value if is_number(value := means.get(metric)) else math.nan for metric in self.metrics]
+        take_hour(self.gauges, end_ms, np.array(values))
         return judged
 
     def restored(self) -> None:
@@ -151,7 +154,7 @@ class SensorWatch(base.Base):  # type: ignore[misc]  # River publishes no types
         self.gauges["hours"] = 0
         self.changes, self.first = ChangePoint(self.KEEP), -1
 
-    def _grow(self, means: Mapping[str, float]) -> None:
+    def _grow(self, means: Mapping[str, float | None]) -> None:
         new = [metric for metric in means if metric not in self.metrics]
         self.metrics = one_of((*self.metrics, *new))
         self._gauges = bytearray(bytes(self._gauges) + bytes(len(new) * GAUGE_DTYPE.itemsize))

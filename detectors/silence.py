@@ -6,9 +6,9 @@ from math import log
 from typing import Any
 
 import msgspec
-from river import base
 
 from detectors.bayes_logistic import sigmoid
+from detectors.detector import Detector
 from schema.findings import Finding
 
 VERSION = "silence/2"
@@ -16,11 +16,13 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 _MONDAY = 3  # 1970-01-01 was a Thursday
 _AWAKE = 255
+_ALWAYS_AWAKE = bytes([_AWAKE]) * (168 + 48)
+_MOST_GAP_MS = 2**32 - 1
 _MOST_HOURS = 14 * 24
 """Whoever sleeps for longer than that is overdue."""
 
 
-class Cadence(base.Base):  # type: ignore[misc]  # River publishes no types
+class Cadence(Detector):
     """How often a device talks and in which hours of the week it sleeps, from the receive times of its messages.
 
     The interval is the upper quartile of the last GAPS gaps, so that messages in between (faults are sent at once) do
@@ -68,7 +70,7 @@ class Cadence(base.Base):  # type: ignore[misc]  # River publishes no types
         """`catalogue_ms`: the catalogue's message interval, above 0."""
         self.catalogue_ms = catalogue_ms
         self.last_ms = -1
-        self.gaps = array("q")
+        self.gaps = array("I")
         self.excused_ms = -1
         self.hours = 0
         """Hours learned."""
@@ -77,19 +79,21 @@ class Cadence(base.Base):  # type: ignore[misc]  # River publishes no types
         """Hours of weekdays, then of weekend days."""
 
     def __getstate__(self) -> tuple[Any, ...]:
-        """Numbers as bytes: a state is written for each device at each cut."""
+        """Numbers as bytes, none of a device that has never slept: a state is written for each device at each cut."""
         numbers = (self.catalogue_ms, self.last_ms, self.excused_ms, self.hours)
-        return *numbers, self.gaps.tobytes(), bytes(self.week), bytes(self.days)
+        hours = bytes(self.week + self.days)
+        return *numbers, self.gaps.tobytes(), b"" if min(hours) == _AWAKE else hours
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.catalogue_ms, self.last_ms, self.excused_ms, self.hours, gaps, week, days = state
-        self.gaps, self.week, self.days = array("q", gaps), bytearray(week), bytearray(days)
+        self.catalogue_ms, self.last_ms, self.excused_ms, self.hours, gaps, hours = state
+        hours = hours or _ALWAYS_AWAKE
+        self.gaps, self.week, self.days = array("I", gaps), bytearray(hours[:168]), bytearray(hours[168:])
 
     def heard(self, receive_ms: int, explained: bool = False) -> None:
         """A message was received; times do not fall. `explained`: something else than the device kept it silent."""
         gap = receive_ms - self.last_ms
         if self.last_ms >= 0 and 10 * gap >= self.catalogue_ms:
-            self.gaps.append(min(gap, int(self.LONGEST * self.catalogue_ms)))
+            self.gaps.append(min(gap, int(self.LONGEST * self.catalogue_ms), _MOST_GAP_MS))
             del self.gaps[: -self.GAPS]
         hour = receive_ms // HOUR_MS
         if hour > self.last_ms // HOUR_MS >= 0:

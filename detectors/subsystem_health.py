@@ -5,15 +5,12 @@ from array import array
 from sys import intern
 from typing import Any
 
-from river import base
-
+from detectors.detector import Detector, is_number
 from schema.interned import one_of
 
 VERSION = "subsystem_health/3"
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
-MOST = 1e30
-"""No sensor measures more; squares of it are still numbers."""
 HOURS = 48
 """What is usual is known by the hour of working days, and by that of weekends."""
 _SATURDAY = 2  # 1970-01-01 was a Thursday
@@ -51,7 +48,7 @@ _NEW_WEEK = array("f", [math.nan] * HOURS)
 _NEW_NUMBERS = array("d", [0.0, math.nan] + [0.0] * 8)
 
 
-class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no types
+class SubsystemHealth(Detector):
     """Features of one subsystem, kept up to date by its faults and by the closed hourly windows of its gauges.
 
     Faults are counted with exponential forgetting over 6 h, 1, 3 and 7 days. A gauge is compared with its own usual
@@ -136,9 +133,9 @@ class SubsystemHealth(base.Base):  # type: ignore[misc]  # River publishes no ty
             for place in range(_CODES):
                 self.numbers[place] += weight
 
-    def window(self, end_ms: int, metric: str, mean: float, count: int) -> None:
+    def window(self, end_ms: int, metric: str, mean: float | None, count: int) -> None:
         """A closed hourly window of one of the gauges, the mean of `count` readings; nothing if it is no number."""
-        if count <= 0 or not abs(mean) < MOST:
+        if count <= 0 or not is_number(mean):
             return
         place = self._place_of(metric)
         gauge, week = _CODES + place * _NUMBERS, place * HOURS

@@ -8,28 +8,33 @@ import numpy.typing as npt
 from schema.compiled import compiled
 
 Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
 
 LEAST = 1e-3
 """Events that a mean has at least: no count is impossible, and nothing divides by 0."""
 
 
 @compiled
-def log_count(count: float, mean: float, size: float) -> float:
-    """Log probability of a negative binomial count of a mean and a size (1 / variance of the rate), less log count!.
-
-    `count` may be fractional (hours of use); `mean` and `size` are positive.
-    """
-    if count <= 0:
-        return size * log(size / (size + mean))
-    spread = lgamma(count + size) - lgamma(size) + size * log(size / (size + mean))
-    return spread + count * log(mean / (size + mean)) - lgamma(count + 1)
+def log_ways(count: float, size: float) -> float:
+    """The part of `log_count` that does not depend on the mean."""
+    return lgamma(count + size) - lgamma(size) - lgamma(count + 1) + size * log(size)
 
 
 @compiled
-def log_any_share(count: float, mean: float) -> float:
-    """Log probability of a count of which any share of the mean is as likely: about 1 / (mean + 1) up to the mean."""
-    within = 0.5 * (1 - erf((count - mean) / sqrt(2 * (mean + 1))))
-    return log(within / (mean + 1) + 1e-12)
+def log_count(count: float, mean: float, size: float, ways: float) -> float:
+    """Log probability of a negative binomial count of a mean and a size (1 / variance of the rate).
+
+    `count` may be fractional (hours of use); `mean` and `size` are positive; `ways` is `log_ways`.
+    """
+    return ways + count * log(mean) - (size + count) * log(size + mean)
+
+
+@compiled
+def any_share(count: float, mean: float) -> float:
+    """Probability of a count of which any share of the mean is as likely: about 1 / (mean + 1) up to the mean."""
+    above = (count - mean) / sqrt(2 * (mean + 1))
+    within = 0.5 * (1 - erf(above)) if above > -4 else 1.0
+    return within / (mean + 1) + 1e-12
 
 
 @compiled

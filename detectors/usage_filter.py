@@ -14,15 +14,12 @@ Huber (1965), A robust version of the probability ratio test, Ann. Math. Statist
 """
 
 from math import exp, log, sqrt
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from detectors.usage_counts import LEAST, log_any_share, log_count
-from schema.compiled import compiled
-
-Floats = npt.NDArray[np.float64]
-Singles = npt.NDArray[np.float32]
+from detectors.usage_counts import LEAST, Floats, any_share, log_count, log_ways
+from schema.compiled import compiled, inlined
 
 AGES = 30
 """Onsets looked at: so many judged days back. A fall that is older has become usual."""
@@ -74,59 +71,69 @@ OWN, IN_SPELL, SHIFT, VARIANCE = 0, 1, 2, 3
 off it was as a log, and the variance of that before it was seen."""
 
 
-@compiled
-def weigh(
-    state: Floats,
-    left: float,
-    count: float,
-    factor: float,
-    rest_factor: float,
-    rest_hours: float,
-    spell_hours: float,
-    variance: float,
-    doubt: float,
-    day: Floats,
-) -> float:
+class Day(NamedTuple):
+    """What is the same of a day for all hypotheses."""
+
+    used: float
+    factor: float
+    """The day's share of the level."""
+    rest_factor: float
+    """That of a rest day; 0 if it is one or there is none."""
+    rest_hours: float
+    """Log likelihood of the day's hours on a rest day, less `most`."""
+    own_hours: float
+    """Likelihoods of the day's hours on an ordinary day and in a bad spell, the greater of them 1."""
+    spell_hours: float
+    most: float
+    """Log of what these two were divided by."""
+    variance: float
+    """Of the day's log rate, before it was seen; `doubt`: what the weekday's worth has of it."""
+    doubt: float
+    ways: float
+    """`log_ways` of what was used."""
+
+
+@inlined
+def weigh(state: Floats, left: float, day: Day, told: Floats) -> float:
     """Take a day's count into level, residual and spell of one hypothesis; return the log likelihood of the day.
 
-    `state` (7,) has the columns of "nothing happened"; `factor` is the day's share of the level, `rest_factor` that of
-    a rest day (0 if it is one or there is none); `rest_hours` and `spell_hours` are log likelihoods of the day's hours
-    against an ordinary day's; `variance` is what the day's log rate has beyond level and residual. Fills `day` (4,).
+    `state` (7,) has the columns of "nothing happened". Fills `told` (4,).
     """
     to_level = state[VAR_LEVEL] + state[COVARIANCE]
     to_residual = state[COVARIANCE] + state[VAR_RESIDUAL]
-    total = to_level + to_residual + variance + doubt
-    size = 1 / total
+    size = 1 / day.variance
     rate = exp(state[LEVEL] + state[RESIDUAL]) * left
-    mean = rate * factor + LEAST
+    mean = rate * day.factor + LEAST
     in_spell = state[SPELL] * SPELL_STAYS + (1 - state[SPELL]) * SPELL_BEGINS
-    own = log((1 - in_spell) * (1 - BUSY)) + log_count(count, mean, size)
-    spell = log(in_spell * (1 - BUSY)) + log_any_share(count, mean) + spell_hours
-    busy = log(BUSY) + log_any_share(count, 4 * mean)
-    rest, rest_mean = -1e9, mean
-    if rest_factor > 0:
-        rest_mean = rate * rest_factor + LEAST
-        rest = log(REST * (1 - in_spell) * (1 - BUSY)) + log_count(count, rest_mean, size) + rest_hours
-        own += log(1 - REST)
-    most = max(max(own, spell), max(busy, rest))
-    own, spell, busy, rest = exp(own - most), exp(spell - most), exp(busy - most), exp(rest - most)
+    ordinary = (1 - in_spell) * (1 - BUSY)
+    own = ordinary * day.own_hours * exp(log_count(day.used, mean, size, day.ways))
+    spell = in_spell * (1 - BUSY) * any_share(day.used, mean) * day.spell_hours
+    busy = BUSY * any_share(day.used, 4 * mean) * day.own_hours
+    rest, most, moved_by_rest = 0.0, day.most, 0.0
+    if day.rest_factor > 0:
+        rest_mean = rate * day.rest_factor + LEAST
+        log_rest = log_count(day.used, rest_mean, size, day.ways) + day.rest_hours
+        own, rest = (1 - REST) * own, REST * ordinary * exp(min(0.0, log_rest))
+        if log_rest > 0:
+            less = exp(-log_rest)
+            own, spell, busy, most = own * less, spell * less, busy * less, most + log_rest
+        moved_by_rest = rest * log((size + day.used) / (size + rest_mean))
     everything = own + spell + busy + rest
-    own, spell, rest = own / everything, spell / everything, rest / everything
-    shift = log((size + count) / (size + mean))
-    moved = (own * shift + rest * log((size + count) / (size + rest_mean))) / total
+    shift = log((size + day.used) / (size + mean))
+    moved = (own * shift + moved_by_rest) / everything / day.variance
     state[LEVEL] += to_level * moved
     state[RESIDUAL] += to_residual * moved
-    certain = total - doubt
-    known = (own + rest) * count * certain / (1 + count * certain) / certain
+    certain = day.variance - day.doubt
+    known = (own + rest) / everything * day.used / (1 + day.used * certain)
     state[VAR_LEVEL] -= to_level * to_level * known
     state[COVARIANCE] -= to_level * to_residual * known
     state[VAR_RESIDUAL] -= to_residual * to_residual * known
-    state[SPELL] = spell
-    day[OWN], day[IN_SPELL], day[SHIFT], day[VARIANCE] = own, spell, shift, total
+    state[SPELL] = spell / everything
+    told[OWN], told[IN_SPELL], told[SHIFT], told[VARIANCE] = own / everything, state[SPELL], shift, day.variance
     return most + log(everything)
 
 
-@compiled
+@inlined
 def left_at(hypothesis: int, age: int) -> float:
     """Share of usual that a hypothesis leaves on its day `age`, counted from 0."""
     if RAMP_DAYS[hypothesis] == 0:
@@ -137,7 +144,8 @@ def left_at(hypothesis: int, age: int) -> float:
 @compiled
 def advance(
     usual: Floats,
-    hypotheses: Singles,
+    hypotheses: Floats,
+    weights: Floats,
     opens: bool,
     gap_days: int,
     spread: float,
@@ -148,15 +156,17 @@ def advance(
     spell_hours: float,
     variance: float,
     doubt: float,
-    day: Floats,
+    told: Floats,
 ) -> float:
     """Take a day into all hypotheses; return the probability that usage is down.
 
-    `usual` (7,) is "nothing happened", `hypotheses` (AGES, HYPOTHESES, 4) what may have begun, the newest day first;
-    `opens`: hypotheses that begin with this day are added; `gap_days` since the last judged day; `spread` is the
-    variance of days. The other arguments are those of `weigh`. What is older than AGES is believed or forgotten.
+    `usual` (7,) is "nothing happened", `hypotheses` (AGES, HYPOTHESES, 4) what may have begun, this day first, of
+    which nothing is known yet; `weights` (AGES, HYPOTHESES) are filled with their odds; `opens`: something may begin;
+    `gap_days` since the last judged day; `spread` is the variance of days. Of the day: its count and share of the
+    level; share of a rest day (0 if it is one or there is none); log likelihoods of its hours on a rest day and in a
+    bad spell against an ordinary day's; the variance of its share as a log, and the weekday's. Fills `told` (4,): how
+    the day was, if nothing has happened.
     """
-    hypotheses[1:] = hypotheses[:-1].copy()
     for k in range(HYPOTHESES):
         hypotheses[0, k, ODDS] = log(HAZARD * PRIOR[k] * min(1.0, factor)) if opens else DEAD
         hypotheses[0, k, LEVEL], hypotheses[0, k, RESIDUAL] = usual[LEVEL], usual[RESIDUAL]
@@ -166,51 +176,52 @@ def advance(
     usual[RESIDUAL] *= kept
     usual[COVARIANCE] *= kept
     usual[VAR_RESIDUAL] = kept * kept * usual[VAR_RESIDUAL] + (1 - kept * kept) * LASTING * spread
-    beyond = (1 - LASTING) * spread + variance
     before = usual.copy()
-    nothing = weigh(usual, 1.0, count, factor, rest_factor, rest_hours, spell_hours, beyond, doubt, day)
+    total = usual[VAR_LEVEL] + 2 * usual[COVARIANCE] + usual[VAR_RESIDUAL] + (1 - LASTING) * spread + variance + doubt
+    most = max(0.0, spell_hours)
+    day = Day(
+        count, factor, rest_factor, rest_hours - most, exp(-most), exp(spell_hours - most), most,
+        total, doubt, log_ways(count, 1 / total),
+    )  # fmt: skip
+    nothing = weigh(usual, 1.0, day, told)
     state, ignored = np.empty(7), np.empty(4)
     down, up = 0.0, 0.0
     for age in range(AGES):
         for k in range(HYPOTHESES):
-            each = hypotheses[age, k]
-            if each[ODDS] <= DEAD:
+            weights[age, k] = 0.0
+            if hypotheses[age, k, ODDS] <= DEAD:
                 continue
             state[:] = before
-            state[LEVEL], state[RESIDUAL], state[SPELL] = each[LEVEL], each[RESIDUAL] * kept, each[SPELL]
-            left = left_at(k, age)
-            told = weigh(state, left, count, factor, rest_factor, rest_hours, spell_hours, beyond, doubt, ignored)
-            told -= nothing
-            most = MOST_FOR_STOP if k == 0 else MOST_FOR
-            told = max(-MOST_AGAINST * most / MOST_FOR, min(most, told))
-            each[ODDS] = min(each[ODDS] + told, MOST_ODDS_STOP if k == 0 else MOST_ODDS)
-            each[LEVEL] = state[LEVEL]
-            each[RESIDUAL], each[SPELL] = state[RESIDUAL], state[SPELL]
+            state[LEVEL], state[SPELL] = hypotheses[age, k, LEVEL], hypotheses[age, k, SPELL]
+            state[RESIDUAL] = hypotheses[age, k, RESIDUAL] * kept
+            gain = weigh(state, left_at(k, age), day, ignored) - nothing
+            bound = MOST_FOR_STOP if k == 0 else MOST_FOR
+            gain = max(-MOST_AGAINST * bound / MOST_FOR, min(bound, gain))
+            odds = min(hypotheses[age, k, ODDS] + gain, MOST_ODDS_STOP if k == 0 else MOST_ODDS)
+            hypotheses[age, k, ODDS], hypotheses[age, k, LEVEL] = odds, state[LEVEL]
+            hypotheses[age, k, RESIDUAL], hypotheses[age, k, SPELL] = state[RESIDUAL], state[SPELL]
+            if odds > DEAD:
+                weights[age, k] = exp(odds)
             if LEFT[k] < 1:
-                down += exp(each[ODDS])
+                down += weights[age, k]
             else:
-                up += exp(each[ODDS])
+                up += weights[age, k]
     return down / (1 + down + up)
 
 
 @compiled
-def settle(usual: Floats, hypotheses: Singles, counts: Singles, factors: Singles) -> bool:
+def settle(usual: Floats, hypotheses: Floats, weights: Floats, used: float, share: float) -> bool:
     """Believe for good what has lasted long enough: its level becomes usual and all hypotheses end; tell whether.
 
-    `counts` and `factors` (LAST_DAYS,) are use and share of the level of the last judged days.
+    `used` and `share` are use and share of the level of the last LAST_DAYS judged days.
     """
-    used, share = counts.sum(), factors.sum()
-    everything = 1.0
-    for age in range(AGES):
-        for k in range(HYPOTHESES):
-            if hypotheses[age, k, ODDS] > DEAD:
-                everything += exp(hypotheses[age, k, ODDS])
+    everything = 1 + weights.sum()
     for age in range(RISE_DAYS, AGES):
         weight, best = 0.0, -1
         for k in range(HYPOTHESES):
-            if (LEFT[k] > 1 or age == AGES - 1) and hypotheses[age, k, ODDS] > DEAD:
-                weight += exp(hypotheses[age, k, ODDS])
-                if best < 0 or hypotheses[age, k, ODDS] > hypotheses[age, best, ODDS]:
+            if (LEFT[k] > 1 or age == AGES - 1) and weights[age, k] > 0:
+                weight += weights[age, k]
+                if best < 0 or weights[age, k] > weights[age, best]:
                     best = k
         if weight > (0.3 if age < AGES - 1 else 0.5) * everything:
             left, level = left_at(best, age), hypotheses[age, best, LEVEL]
@@ -220,12 +231,13 @@ def settle(usual: Floats, hypotheses: Singles, counts: Singles, factors: Singles
             usual[RESIDUAL], usual[SPELL] = hypotheses[age, best, RESIDUAL], hypotheses[age, best, SPELL]
             usual[VAR_LEVEL] += 0.02
             hypotheses[:, :, ODDS] = DEAD
+            weights[:] = 0.0
             return True
     return False
 
 
 @compiled
-def describe(counts: Singles, means: Floats, spread: float, odds: Floats) -> None:
+def describe(counts: Floats, means: Floats, spread: float, odds: Floats) -> None:
     """Fill `odds` (AGES, HYPOTHESES) with log likelihoods of each fall's whole course against usual; rises are left
     out.
 
@@ -235,10 +247,11 @@ def describe(counts: Singles, means: Floats, spread: float, odds: Floats) -> Non
     """
     size, days = 1 / spread, len(counts)
     odds[:] = -np.inf
-    spells, usual = np.empty(days), np.empty(days)
+    spells, ways, usual = np.empty(days), np.empty(days), np.empty(days)
     for day in range(days):
-        spells[day] = SPELL_BEGINS * exp(log_any_share(counts[day], means[day] + LEAST))
-        usual[day] = log(spells[day] + (1 - SPELL_BEGINS) * exp(log_count(counts[day], means[day] + LEAST, size)))
+        mean, ways[day] = means[day] + LEAST, log_ways(counts[day], size)
+        spells[day] = SPELL_BEGINS * any_share(counts[day], mean)
+        usual[day] = log(spells[day] + (1 - SPELL_BEGINS) * exp(log_count(counts[day], mean, size, ways[day])))
     for k in range(RISES.start):
         total = log(PRIOR[k])
         for age in range(days):
@@ -246,6 +259,6 @@ def describe(counts: Singles, means: Floats, spread: float, odds: Floats) -> Non
                 total = log(PRIOR[k])
             for day in range(0 if RAMP_DAYS[k] > 0 else age, age + 1):
                 left = max(LEAST, left_at(k, age - day) * (means[day] + LEAST))
-                fallen = spells[day] + (1 - SPELL_BEGINS) * exp(log_count(counts[day], left, size))
+                fallen = spells[day] + (1 - SPELL_BEGINS) * exp(log_count(counts[day], left, size, ways[day]))
                 total += INDEPENDENT * (log(fallen) - usual[day])
             odds[age, k] = total

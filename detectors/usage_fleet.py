@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from detectors.usage_day import SUSPECT
+
 if TYPE_CHECKING:
     from detectors.usage_drop import UsageDrop
 
@@ -129,4 +131,4 @@ def figures_of(usage: Any) -> Floats | None:
 
 
 def _is_known(usage: Any) -> bool:
-    return usage.days >= 2 * usage.LEARNING_DAYS and usage.judgement.belief < usage.SUSPECT  # type: ignore[no-any-return]
+    return usage.days >= 2 * usage.LEARNING_DAYS and usage.judgement.belief < SUSPECT  # type: ignore[no-any-return]

@@ -11,12 +11,9 @@ for a small chance.
 from math import exp, log
 
 import numpy as np
-import numpy.typing as npt
 
-from detectors.usage_counts import Floats, log_hours, log_mixed
+from detectors.usage_counts import Floats, Singles, log_hours, log_mixed
 from schema.compiled import compiled
-
-Singles = npt.NDArray[np.float32]
 
 POOLED = 30.0
 """Events after which a weekday's own hours weigh as much as the hours of all days."""
@@ -45,7 +42,7 @@ WEEKDAY_WALK = 0.03
 
 
 @compiled
-def share_hours(hours: Singles, pooled: Singles, watched: Singles, shares: Floats) -> None:
+def share_hours(hours: Floats, pooled: Singles, watched: Singles, shares: Floats) -> None:
     """Fill `shares` (24,) of the hours in a day's use, sum 1, from the weekday's own `hours` and those of all days."""
     events, total = 1e-9, 0.0
     for hour in range(24):
@@ -71,7 +68,7 @@ def rest_days(weekdays: Floats) -> tuple[int, int]:
 def look(
     weekday: int,
     weekdays: Floats,
-    hours: Singles,
+    hours: Floats,
     pooled: Singles,
     watched: Singles,
     counts: Floats,
@@ -139,7 +136,7 @@ def learn(
     weekday: int,
     weekdays: Floats,
     doubts: Floats,
-    hours: Singles,
+    hours: Floats,
     pooled: Singles,
     watched: Singles,
     counts: Floats,

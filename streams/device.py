@@ -27,6 +27,8 @@ from streams.sequence import Admission, Count, Opening, Sequencer
 DAYS_KEPT = 10
 DOWN_KEPT = 8
 CODES_KEPT = 64
+CODES_KEPT_MS = 10 * DAY_MS
+"""Three days more than a judgement looks back: it is of an hour that closes behind the newest fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class DeviceState:
     lasts."""
     serviced_ms: int = 0
     codes: list[tuple[int, str, str]] = field(default_factory=list)
-    """The `CODES_KEPT` newest faults: (time, subsystem, code)."""
+    """The `CODES_KEPT` newest faults of the last `CODES_KEPT_MS`: (time, subsystem, code)."""
     patterns: FaultPatterns = field(default_factory=FaultPatterns)
     dues: Dues = field(default_factory=Dues)
     sensors: dict[str, SensorWatch] = field(default_factory=dict)
@@ -205,8 +207,8 @@ class DeviceState:
 
     def told(self, fault: Fault) -> None:
         """Note a fault."""
-        self.codes.append((fault.ts_ms, fault.subsystem, fault.code))
-        del self.codes[:-CODES_KEPT]
+        kept = [each for each in self.codes if each[0] > fault.ts_ms - CODES_KEPT_MS]
+        self.codes = [*kept, (fault.ts_ms, fault.subsystem, fault.code)][-CODES_KEPT:]
 
     def failed(self, at_ms: int) -> None:
         """Note a hard failure."""

@@ -1,4 +1,6 @@
-"""What a repair ends: the signs that led to it belong to the part that had failed."""
+"""What a repair ends and what work teaches, before or after a failure: signs belong to the part that was replaced."""
+
+from collections.abc import Iterable
 
 from alerting.desk import Label
 from detectors import fault_rules
@@ -35,3 +37,26 @@ def parts_replaced(state: PartitionState, label: Label) -> None:
     device.patterns.told(label.subsystem, repaired=True)
     if label.subsystem in device.sensors:
         device.sensors[label.subsystem].restored()
+
+
+def learnt(state: PartitionState, labels: Iterable[Label]) -> None:
+    """Teach failure risk what work on subsystems has found, whatever alert it came of.
+
+    Work that was confirmed has kept a subsystem from failing, unless it failed first: then the failure has taught that.
+    """
+    raised: dict[tuple[str, str, int], int] = {}
+    for label in labels:
+        place = label.device_id, label.subsystem, label.at_ms
+        if label.outcome == "false":
+            if label.detector == "failure_risk":
+                state.shared.risk.dismissed(*place)
+        elif label.detector == "failure_risk" or label.order_kind in ("corrective", "inspection"):
+            raised[place] = min(label.raised_ms, raised.get(place, label.raised_ms))
+    for (device_id, subsystem, at_ms), raised_ms in raised.items():
+        device = state.devices.get(device_id)
+        if device is None or subsystem not in device.health:
+            continue
+        faults, happened_ms = state.catalogue[device.entry.model].faults, device.health[subsystem].happened_ms
+        stops = (f"code {code}" for code, fault in faults.items() if fault.stops_device)
+        if all(happened_ms.get(code, -1) < raised_ms for code in stops):
+            state.shared.risk.confirmed(device_id, subsystem, at_ms)

@@ -13,6 +13,7 @@ from streams.effects import Integers, RawReadings
 from streams.layout import ModelSlots
 from streams.pane_rows import DAY_MS, HOUR_MS, LATE, NEVER
 from streams.panes import fold
+from streams.quarantine import forgotten_boot
 from streams.state import PartitionState, RiskDue
 
 AHEAD_MS = 10 * 60_000
@@ -75,6 +76,9 @@ def _arrived(state: PartitionState, device: DeviceState, message: DeviceMessage)
             state.watch_silence(device)
         if device.silent:
             state.shared.heard.add(device_id)
+    if admission == "forgotten":
+        state.effects.put([forgotten_boot(state.number, device, message)])
+        return
     seen = len(device.held)
     for ready in device.arrived(message, admission):
         apply_message(state, device, ready)
@@ -179,11 +183,11 @@ def _judge_usage(state: PartitionState, device: DeviceState, catalogue: DeviceMo
     observed = metric.value(int(pane["increase"]))
     habits.begin(state, device)
     expected = device.usage.expected(end_ms) * min(exposure, 1.0)
-    new_day = device.usage.day != (end_ms - 1) // DAY_MS
-    judgement = device.usage.update(end_ms, observed, min(exposure, 1.0))
+    before, judgement = device.usage.judgement, device.usage.update(end_ms, observed, min(exposure, 1.0))
     device.judged_hour(end_ms, observed, expected)
-    if new_day:
-        found = usage_judgement.finding(judgement, end_ms - HOUR_MS, **state.names(device.entry), unit=metric.unit)
+    if judgement is not before:
+        at_ms = start_ms if device.usage.open else end_ms  # else the day before is judged, for hours of it are missing
+        found = usage_judgement.finding(judgement, at_ms, **state.names(device.entry), unit=metric.unit)
         state.observe(within_budget(state, device, found))
 
 

@@ -61,16 +61,12 @@ def handle_tick(state: PartitionState, tick: Tick, given: Given | None = None) -
     _judge_risks(state, now_ms)
     _sum_up_days(state, now_ms)
     state.effects.put(shared.desk.tick(now_ms))
-    for label in shared.desk.labels():
+    labels = shared.desk.labels()
+    for label in labels:
         dues.served(state, label)
         repairs.parts_replaced(state, label)
         budgets.judged(state, label)
-        if label.detector != "failure_risk":
-            continue
-        if label.outcome == "false":
-            shared.risk.dismissed(label.device_id, label.subsystem, label.at_ms)
-        elif label.order_kind != "corrective":  # there the hard failure itself has said it
-            shared.risk.confirmed(label.device_id, label.subsystem, label.at_ms)
+    repairs.learnt(state, labels)
     _share(state, given)
 
 
@@ -105,6 +101,7 @@ def release(state: PartitionState) -> None:
         state.changed.add(device_id)
         for message in device.release(partial(state.count, "gap")):
             apply_message(state, device, message)
+        device.sequencer.forget(state.count)
     state.shared.waiting.clear()
 
 

@@ -82,6 +82,13 @@ def test_an_adapter_from_a_pickle_gives_the_same_next_answer(make: Callable[[], 
     assert run(copy, ask, 700, 900) == run(adapter, ask, 700, 900)
 
 
+def test_a_machine_of_which_nothing_is_known_yet_is_judged_all_the_same() -> None:
+    risk = adapters.failure_risk(24.0)
+    assert 0.0 < risk.predict(5.0, "new") < 0.5
+    risk.learn({"t": 6.0, "device": "old", "kind": "info", "data": {"model": "m"}})
+    assert 0.0 < risk.predict(7.0, "old") < 0.5
+
+
 def test_no_label_counts_before_its_horizon_has_passed() -> None:
     #  judged    fails                        known
     # ---|---------X----------------------------|------

@@ -22,6 +22,7 @@ from detectors.bayes_logistic import BayesianLogistic
 from detectors.budget import AlertBudget
 from detectors.change_point import ChangePoint
 from detectors.counter_forecast import CounterForecast
+from detectors.detector import Detector
 from detectors.due import Dues
 from detectors.failure_risk import FailureRisk
 from detectors.fault_patterns import CodeRates, FaultPatterns
@@ -254,15 +255,13 @@ GENERAL_CHECKS = {
     "check_str",
     "check_tags",
 }
-ONLY_OF_ESTIMATORS = {"check_tags"}
-"""Tags say with what data River checks a `base.Estimator`; what is a `base.Base` has none."""
 
 
 def test_every_estimator_is_checked() -> None:
     modules = [importlib.import_module(f"detectors.{each.name}") for each in pkgutil.iter_modules(detectors.__path__)]
     kinds = [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
     ours = {kind for kind in kinds if issubclass(kind, base.Base) and kind.__module__.startswith("detectors.")}
-    assert ours == set(ESTIMATORS)
+    assert ours == {*ESTIMATORS, Detector}
 
 
 @pytest.mark.usefixtures("without_sklearn")
@@ -271,7 +270,7 @@ def test_every_estimator_passes_rivers_general_checks(kind: type[base.Base]) -> 
     names = set()
     for check in yield_checks(kind()):
         names.add(check.__name__)
-        if check.__name__ in GENERAL_CHECKS - (ONLY_OF_ESTIMATORS if not issubclass(kind, base.Estimator) else set()):
+        if check.__name__ in GENERAL_CHECKS:
             check(kind())
     assert names >= GENERAL_CHECKS
 

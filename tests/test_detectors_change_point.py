@@ -213,3 +213,34 @@ def test_an_update_takes_less_than_30_us() -> None:
             detector.update(value)
         best = min(best, (process_time() - begun) / len(values))
     assert best < 30e-6
+
+
+def test_what_has_no_metric_yet_is_counted_and_judged_once_it_has() -> None:
+    detector, changes = ChangePoint(), []
+    for index, value in enumerate(noise(200, 1)):
+        detector.update([] if index < 20 else [value + 9 * (index >= 100)])
+        changes += [detector.change] if detector.drift_detected else []
+    assert changes == [100]
+
+
+@pytest.mark.parametrize("then", [[1.0] * 50, [50.0] * 50, [9.0 + each for each in noise(50, 1)]])
+def test_a_level_that_had_never_moved_is_left_once_another_one_has_lasted(then: list[float]) -> None:
+    assert told([0.0] * 150 + then) == [(150 + LEAST_AFTER - 1, 150)]
+
+
+def test_levels_without_noise_are_told_again_and_again() -> None:
+    values = [float(index // 150 % 2) for index in range(600)]
+    assert [change for _, change in told(values)] == [150, 300, 450]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [float(index % 200 in range(100, 100 + LEAST_AFTER - 1)) for index in range(800)],
+        [0.0] * (LEAST_BEFORE - 1) + [1.0] * (LEAST_AFTER - 1),
+        [float(each > 2) for each in noise(2000, 2)],
+    ],
+    ids=["bursts", "too short", "rare events"],
+)
+def test_what_does_not_last_leaves_no_level(values: list[float]) -> None:
+    assert told(values) == []

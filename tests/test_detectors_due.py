@@ -55,6 +55,18 @@ def test_eight_of_ten_forecasts_hold_within_their_deciles() -> None:
     assert held >= 160
 
 
+@pytest.mark.parametrize("missing", [math.nan, math.inf, -math.inf])
+def test_a_day_whose_growth_is_no_number_does_not_blind_a_limit(missing: float) -> None:
+    dues, limit = Dues(), Limit(metric="scans", every=1000.0)
+    for day in range(60):
+        growth, reading = (missing, missing) if day in (0, 30) else (12.0, 12.0 * day)
+        dues.counter("scans", day, 1.0, growth)
+        judged, _ = dues.judge("tube", limit, day, growth, reading)
+    assert judged is not None
+    assert judged.used == 12.0 * 58
+    assert 0 <= judged.chance < 1
+
+
 @pytest.mark.parametrize("growth", [math.nan, math.inf, -math.inf, -5.0])
 def test_growth_that_is_no_number_changes_no_forecast(growth: float) -> None:
     told, untold = grown(84), grown(84)

@@ -260,6 +260,6 @@ def test_a_finding_names_codes_probability_and_reasons() -> None:
 def test_a_window_that_is_no_number_is_as_if_it_had_not_been() -> None:
     health = month()
     before = health.features(35 * DAY_MS, 0, 0) | health.trends(35 * DAY_MS)
-    for mean in (math.nan, math.inf, -math.inf, 1e200):
-        health.window(35 * DAY_MS, "tube_cel", mean, 6)
+    for mean in (math.nan, math.inf, -math.inf, 1e200, None, "off", True):
+        health.window(35 * DAY_MS, "tube_cel", mean, 6)  # type: ignore[arg-type]
     assert health.features(35 * DAY_MS, 0, 0) | health.trends(35 * DAY_MS) == before

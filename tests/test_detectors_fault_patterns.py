@@ -215,3 +215,10 @@ def test_what_a_rule_tells_already_or_is_only_informative_is_not_told_again(
     clinic = Clinic()
     clinic.say((code, severity))
     assert set(clinic.alerts) == detectors
+
+
+def test_a_code_that_no_fleet_has_had_is_new_and_rare() -> None:
+    patterns = FaultPatterns()
+    patterns.watched(30)
+    judged = patterns.fault(30 * DAY_MS, "XR-9", "tube", 0.0)
+    assert (judged.kind, judged.odds > 5) == ("new", True)

@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 
+from detectors.bayes_logistic import BayesianLogistic
 from detectors.failure_risk import FailureRisk
 from detectors.risk_crosses import SparseCrosses
 from detectors.risk_experts import RiskExperts
@@ -184,3 +185,12 @@ def test_codes_that_devices_make_up_get_only_so_many_columns_and_gauges_all_of_t
     assert len(columns) == RiskExperts.COLUMNS + 1
     assert {"since code 000", "level a_kpa", "level z_kpa"} < columns.keys()
     assert 0 < learned.judge("ct", signs).probability < 1
+
+
+@pytest.mark.parametrize("model", [BayesianLogistic(), SparseCrosses()], ids=["logistic", "crosses"])
+def test_none_is_as_if_it_were_missing(model: BayesianLogistic | SparseCrosses) -> None:
+    for _ in range(20):
+        model.learn_one({"arc": 20.0}, True)
+        model.learn_one({"arc": None}, False)
+    assert model.predict_proba_one({"arc": None}) == model.predict_proba_one({})
+    assert model.predict_proba_one({"arc": None})[True] < model.predict_proba_one({"arc": 20.0})[True]

@@ -136,11 +136,13 @@ def test_a_snapshot_goes_on_the_same() -> None:
 class CreditCard:
     """Stands in for the data set of that name that River's checks would fetch from the network."""
 
+    COLUMNS = 30
+
     def take(self, n: int) -> Iterator[tuple[dict[str, float], int]]:
         rng = random.Random(5)
         for _ in range(n):
             fraud = rng.random() < 0.02
-            yield {f"V{k}": rng.gauss(6.0 * fraud, 1.0) for k in range(5)}, int(fraud)
+            yield {f"V{k}": rng.gauss(6.0 * fraud, 1.0) for k in range(self.COLUMNS)}, int(fraud)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -3,7 +3,8 @@
 import math
 import pickle
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from time import process_time
 
 import pytest
 
@@ -185,7 +186,7 @@ def test_a_detector_from_a_snapshot_in_the_middle_of_a_fall_goes_on_the_same_way
     detector = UsageDrop()
     run(detector, 0, 46)
     packed = pickle.dumps(detector)
-    assert len(packed) < 6500
+    assert len(packed) < 3500
     assert run(pickle.loads(packed), 46, 60) == run(detector, 46, 60)
 
 
@@ -225,6 +226,63 @@ def test_a_late_hour_of_the_same_day_counts() -> None:
                 detector.update(day * DAY_MS + (hour + 1) * HOUR_MS, float(hour))
         expected.append((detector.judgement, detector.expected(30 * DAY_MS)))
     assert expected[0] == expected[1]
+
+
+@pytest.mark.parametrize("hours", [range(23, 24), range(1), range(24), range(8, 18)], ids=str)
+def test_a_day_is_judged_as_soon_as_the_hours_have_come_that_are_usually_watched(hours: range) -> None:
+    detector = UsageDrop()
+    for day in range(30):
+        for hour in hours:
+            before = detector.judgement
+            detector.update(day * DAY_MS + (hour + 1) * HOUR_MS, 4.0)
+            assert day < 20 or (detector.judgement is not before) == (hour == hours[-1])
+    assert detector.judged_day == 29
+
+
+def test_an_hour_that_comes_after_its_day_was_judged_is_waited_for_on_the_next() -> None:
+    detector, judged_at = UsageDrop(), []
+    for day in range(30):
+        for hour in range(8, 18 if day < 25 else 20):
+            before = detector.judgement
+            detector.update(day * DAY_MS + (hour + 1) * HOUR_MS, 4.0)
+            if detector.judgement is not before and day >= 24:
+                judged_at.append((day, hour))
+    assert judged_at == [(24, 17), (25, 17), (26, 19), (27, 19), (28, 19), (29, 19)]
+    assert detector.judgement.belief < 0.1
+
+
+def test_a_window_that_comes_again_counts_once() -> None:
+    once, twice = UsageDrop(), UsageDrop()
+    for end_ms, count in busy(40, range(24)):
+        assert twice.update(end_ms, count) == once.update(end_ms, count) == twice.update(end_ms, count)
+
+
+def busy(days: int, hours: range) -> Iterator[tuple[int, float]]:
+    """End and count of the windows of a machine that is used much."""
+    rng = random.Random(1)
+    for day in range(days):
+        for hour in hours:
+            yield day * DAY_MS + (hour + 1) * HOUR_MS, float(rng.randrange(30, 60))
+
+
+@pytest.mark.parametrize("hours", [range(24), range(1)], ids=["hour", "day, which is judged at once"])
+def test_an_update_takes_less_than_30_us(hours: range) -> None:
+    windows, costs = list(busy(200, hours)), []
+    for _ in range(8):
+        detector, begun = UsageDrop(), process_time()
+        for end_ms, count in windows:
+            detector.update(end_ms, count)
+        costs.append((process_time() - begun) / len(windows))
+    assert min(costs) < 30e-6
+
+
+@pytest.mark.parametrize("hours", [range(24), range(1)], ids=["hours", "days"])
+def test_a_device_that_is_used_as_usual_takes_less_than_2400_bytes(hours: range) -> None:
+    detector = UsageDrop()
+    for end_ms, count in busy(200, hours):
+        detector.update(end_ms, count)
+    assert detector.judgement.belief < 0.1
+    assert len(pickle.dumps(detector)) < 2400
 
 
 def test_a_count_that_is_no_number_counts_as_not_watched() -> None:

@@ -83,7 +83,8 @@ def test_hours_of_a_judged_span_and_values_that_are_no_numbers_change_nothing() 
     watched(calm, 20, one)
     watched(calm, 20, other)
     assert other.window(HOUR_MS, {"tube_cel": 999.0}) is None
-    other.window(20 * DAY_MS, {"tube_cel": math.nan})
+    for missing in (math.nan, math.inf, None):
+        other.window(20 * DAY_MS, {"tube_cel": missing})
     assert watched(calm, 5, one, 20) == watched(calm, 5, other, 20)
 
 
