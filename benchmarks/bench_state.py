@@ -7,7 +7,6 @@ moment at which the process is asked for until its records would flow: interpret
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -40,6 +39,12 @@ EVERY_S = 30.0
 def rss_mb() -> float:
     """Memory of this process."""
     return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def peak_mb() -> float:
+    """The most memory that this process had since its program was loaded: `ru_maxrss` counts its parent's, too."""
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
 
 
 async def write(url: str, grown: Partition, devices: int) -> tuple[int, int]:
@@ -84,7 +89,7 @@ def start(url: str, folder: Path, asked_s: float) -> None:
             "imported_s": imported_s,
             "cpu_s": time.process_time(),
             "memory_mb": rss_mb(),
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+            "peak_mb": peak_mb(),
         }
         print(json.dumps(figures), flush=True)
         os._exit(0)

@@ -33,8 +33,8 @@ what they say small."""
 class RefittedTrees(Detector):
     """Gradient boosting on labelled examples, kept up to MOST, refitted when there is a tenth more to be learned.
 
-    A refit takes about 1 s at most, on one core, for whoever waits: beyond WIDE columns there are as many times fewer
-    examples and bins.
+    A refit takes half a second on one core where there is something to learn, and up to 2 s where all WIDE columns are
+    noise, for whoever waits: beyond WIDE columns there are as many times fewer examples and bins.
 
     * Range: log odds. Warm-up: LEAST positives; until then `odds` gives 0.
     * Memory: MOST rows of single floats. When there are more, every second negative goes, of those to come too, and the
