@@ -152,7 +152,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc] # Fau
                 logger.debug("%s/%d has gone before it could be sought", *tp)
 
     def last_told(self, tp: TP) -> tuple[int, float]:
-        """See `streams.steering.Steered`."""
+        """See `Consumer.last_told`."""
         subscription = self._ensure_consumer()._subscription.subscription
         assignment = subscription.assignment if subscription is not None else None
         state = assignment.state_value(TopicPartition(*tp)) if assignment is not None else None
@@ -177,7 +177,10 @@ class Consumer(Steered, driver.Consumer):  # type: ignore[misc] # Faust publishe
         await self._thread.check()
 
     def last_told(self, tp: TP) -> tuple[int, float]:
-        """See `streams.steering.Steered`."""
+        """Return the end offset that the broker told with its last answer to a fetch, and when that was, by any clock.
+
+        Zeros for a partition that is not held, or of which nothing has been told yet.
+        """
         return self._thread.last_told(tp)
 
 

@@ -37,13 +37,6 @@ class Steered:
         """Seek each partition to its lane's next offset. Faust calls this after a rebalance, and again as it likes."""
         await self.seek_wait({tp: lane.expected for tp, lane in self.app.owned.lanes.items()})  # type: ignore[attr-defined]
 
-    def last_told(self, tp: TP) -> tuple[int, float]:
-        """The end offset that the log told when it was last asked for records, and when that was, by any clock.
-
-        Zeros for a partition that is not held, or of which nothing has been told yet.
-        """
-        raise NotImplementedError
-
     async def check(self) -> None:
         """Raise what has ended our part in the handing out of partitions; a driver without one has nothing to raise."""
 

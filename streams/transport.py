@@ -232,7 +232,7 @@ class Consumer(Steered, base.Consumer):  # type: ignore[misc] # Faust publishes 
         return self._ends.get(tp, 0)
 
     def last_told(self, tp: TP) -> tuple[int, float]:
-        """See `streams.steering.Steered`; a file always answers."""
+        """Return the end offset as of the last fetch, and now: a file always answers."""
         return self.highwater(tp), time.monotonic()
 
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
