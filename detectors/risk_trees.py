@@ -33,8 +33,8 @@ what they say small."""
 class RefittedTrees(Detector):
     """Gradient boosting on labelled examples, kept up to MOST, refitted when there is a tenth more to be learned.
 
-    A refit takes half a second on one core where there is something to learn, and up to 2 s where all WIDE columns are
-    noise, for whoever waits: beyond WIDE columns there are as many times fewer examples and bins.
+    A refit takes less than a second on one core, for whoever waits, also where all columns are noise: beyond WIDE
+    columns there are as many times fewer examples and bins.
 
     * Range: log odds. Warm-up: LEAST positives; until then `odds` gives 0.
     * Memory: MOST rows of single floats. When there are more, every second negative goes, of those to come too, and the
@@ -45,8 +45,8 @@ class RefittedTrees(Detector):
     ROUNDS = 100
     LEAST = 5
     MOST = 16_000
-    WIDE = 64
-    """Columns up to which MOST examples and all bins are looked at: device models of the house have fewer than 40."""
+    WIDE = 32
+    """Columns up to which MOST examples and all bins are looked at: most device models have fewer."""
     ROOM = 256
     """Rows by which the memory grows."""
     GROWTH = 1.1
