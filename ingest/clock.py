@@ -2,8 +2,8 @@
 
 import msgspec
 
-from ingest.decode import EARLIEST_MS
 from ingest.refusal import Problems
+from ingest.usual import EARLIEST_MS
 from ingest.wire import DECODING_ERRORS
 from schema.registry import LATEST_MS
 

@@ -18,25 +18,19 @@ from ingest import screen
 from ingest.directory import KnownDevice
 from ingest.place import MAX_NUMBER, place_in
 from ingest.refusal import KEPT_BYTES, Problems, refused, shown
-from ingest.series import SeriesReader
-from ingest.wire import DECODING_ERRORS, Envelope, Format, format_of, read_state, read_telemetry
+from ingest.usual import AHEAD_LIMIT_MS, EARLIEST_MS, UsualMessages
+from ingest.wire import DECODING_ERRORS, Format, format_of, read_state, read_telemetry
 from schema.catalogue import Catalogue, DeviceModel, Metric
 from schema.findings import SEVERITIES
 from schema.messages import Fault, Message, Readings, Refused, WireFault, WireTelemetry
 from schema.topics import MQTT_ROOT
 
-AHEAD_LIMIT_MS = 600_000
-EARLIEST_MS = 946_684_800_000
-"""2000-01-01: a device that says less has not had its clock set."""
 MAX_PAYLOAD_BYTES = 1 << 20
 """Some 30,000 readings: two devices' weeks. A record of it still fits what Kafka takes by default."""
-SERIES_HEAD = 24
-"""Bytes by which the series are found in a message: looking for all of them would take longer than reading them."""
 TEXT_LENGTH = 200
 
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 _SUBSYSTEM = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_ESCAPED_KEY = re.compile(rb'\\u[^"\\]*"\s*:')
 _TOPIC = re.compile(re.escape(MQTT_ROOT) + r"/([^/+#]+)/(telemetry|state)", re.DOTALL)
 
 
@@ -58,14 +52,6 @@ class Decoded(NamedTuple):
 _NOTHING = Decoded(None, None)
 
 
-class _Quick(NamedTuple):
-    """A message whose series were read by `ingest.series`; `words` is the rest of it, where alone words can stand."""
-
-    wire: Envelope
-    readings: Readings
-    words: bytes
-
-
 def device_in(topic: str) -> str | None:
     """Return the device that a topic belongs to; None if it is no topic for messages of devices."""
     match = _TOPIC.fullmatch(topic)
@@ -79,10 +65,8 @@ class Decoder:
         self._catalogue = catalogue
         self._checks = {name: _checks_of(model) for name, model in catalogue.items()}
         self._subsystems = {name: _subsystems_of(model) for name, model in catalogue.items()}
-        self._readers = {name: SeriesReader(model) for name, model in catalogue.items()}
+        self._usual = UsualMessages(catalogue)
         self._metric_names = frozenset(metric for model in catalogue.values() for metric in model.metrics)
-        for reader in self._readers.values():
-            reader.read(b"{}", earliest_ms=0, latest_ms=0)  # now, not with the first message: loading takes a while
 
     def decode(
         self,
@@ -94,11 +78,14 @@ class Decoder:
         content_type: str | None = None,
     ) -> Decoded:
         """Decode one message of `device`, which is what is known of `device_in(topic)`."""
-        problems = Problems()
-        found = _NOTHING
-        words = payload
         form = format_of(content_type)
         too_large = len(payload) > MAX_PAYLOAD_BYTES
+        if device is not None and form is not None and not too_large and topic.endswith("/telemetry"):
+            usual = self._usual.read(form, payload, device, receive_ms)
+            if usual is not None:
+                return Decoded(usual, None, usual.boot, usual.seq, _ahead(usual))
+        problems = Problems()
+        found = _NOTHING
         if too_large:
             problems.add("too_large", f"payload: {len(payload)} bytes, expected at most {MAX_PAYLOAD_BYTES}")
         elif form is None:
@@ -110,13 +97,10 @@ class Decoder:
         elif device.model not in self._catalogue:
             problems.add("unknown_model", f"model {shown(device.model)} of {device.device_id} is not in the catalogue")
         elif match[2] == "telemetry":
-            quick = self._quickly(form, payload, device.model, receive_ms + AHEAD_LIMIT_MS)
-            if quick is not None:
-                words = quick.words
-            found = self._telemetry(form, payload, device, receive_ms, problems, quick)
+            found = self._telemetry(form, payload, device, receive_ms, problems)
         else:
             found = self._state(form, payload, device, receive_ms, problems)
-        if problems.reason is None and not screen.suspicious(words):
+        if problems.reason is None and not screen.suspicious(payload):
             return found
         self._screen(None if too_large else form, payload, problems)
         if problems.reason is None and problems.private_field is None:
@@ -152,16 +136,10 @@ class Decoder:
         return Decoded(message, None, wire.boot)
 
     def _telemetry(
-        self,
-        form: Format,
-        payload: bytes,
-        device: KnownDevice,
-        receive_ms: int,
-        problems: Problems,
-        quick: _Quick | None,
+        self, form: Format, payload: bytes, device: KnownDevice, receive_ms: int, problems: Problems
     ) -> Decoded:
         latest = receive_ms + AHEAD_LIMIT_MS
-        wire = read_telemetry(form, payload, problems) if quick is None else quick.wire
+        wire = read_telemetry(form, payload, problems)
         if (
             wire is None
             or not _same_device(wire.device, device, problems)
@@ -171,46 +149,17 @@ class Decoder:
         if not 1 <= wire.seq <= MAX_NUMBER:
             problems.add("bad_seq", f"seq: {shown(wire.seq)}, expected a whole number from 1")
             return _NOTHING
-        if quick is None:
-            readings = Readings.of(self._readings(cast(WireTelemetry, wire), device.model, latest, problems))
-        else:
-            readings = quick.readings
-        faults = self._faults(wire.faults, self._catalogue[device.model], latest, problems)
-        sent_ms = wire.sent if _plausible(wire.sent, "sent", latest, problems) else receive_ms
         message = Message(
             device.device_id,
             "telemetry",
             wire.boot,
             wire.seq,
-            sent_ms,
+            wire.sent if _plausible(wire.sent, "sent", latest, problems) else receive_ms,
             receive_ms,
-            readings,
-            faults,
+            Readings.of(self._readings(wire, device.model, latest, problems)),
+            self._faults(wire.faults, self._catalogue[device.model], latest, problems),
         )
-        ahead = 0
-        rows = readings.rows
-        if len(rows) and rows[-1, 0] > receive_ms:
-            ahead = len(rows) - int(np.searchsorted(rows[:, 0], receive_ms, "right"))
-        return Decoded(message, None, wire.boot, wire.seq, ahead)
-
-    def _quickly(self, form: Format, payload: bytes, model: str, latest_ms: int) -> _Quick | None:
-        """Read a message of which everything is as it should be; None if anything is not, or is unusual."""
-        if form.envelope is None:
-            return None
-        try:
-            wire = form.envelope(payload)
-        except DECODING_ERRORS:
-            return None
-        series = bytes(wire.series)
-        readings = self._readers[model].read(series, earliest_ms=EARLIEST_MS, latest_ms=latest_ms)
-        if readings is None:
-            return None
-        begin = payload.find(series[:SERIES_HEAD])
-        stop = begin + len(series)
-        words = payload[:begin] + payload[stop:] if payload[begin:stop] == series else payload
-        if words.count(b'"series"') > 1 or _ESCAPED_KEY.search(words):
-            return None  # the reader of envelopes has seen the last series only
-        return _Quick(wire, readings, words)
+        return Decoded(message, None, wire.boot, wire.seq, _ahead(message))
 
     def _readings(
         self, wire: WireTelemetry, model: str, latest_ms: int, problems: Problems
@@ -282,6 +231,14 @@ def _subsystems_of(model: DeviceModel) -> frozenset[str]:
     named = {fault.subsystem for fault in model.faults.values()}
     named |= {metric.subsystem for metric in model.metrics.values()} | {part.subsystem for part in model.parts.values()}
     return frozenset(named - {""})
+
+
+def _ahead(message: Message) -> int:
+    """Count the readings that are later than the receive time; they are in the order of time."""
+    rows = cast(Readings, message.readings).rows
+    if len(rows) == 0 or rows[-1, 0] <= message.receive_ms:
+        return 0
+    return len(rows) - int(np.searchsorted(rows[:, 0], message.receive_ms, "right"))
 
 
 def _refuse_readings(

@@ -2,11 +2,11 @@
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """One MQTT message as it came; `connection` numbers the connection on which `packet_id` can be acknowledged."""
 
     topic: str

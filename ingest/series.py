@@ -1,9 +1,10 @@
 """The series of a JSON message straight into numbers: for messages of which everything is as it should be.
 
-Most messages are, and most of a message is its series. One compiled pass reads `{"name": [[ts, value], …], …}`, checks
-each reading against its metric and merges the series by (time, name). Whatever it does not expect, be it wrong or only
-unusual (an unknown metric, a value out of its range, an exponent, an escape, times that go back), it does not judge:
-the message then goes the general way (`ingest.decode`), which names what is refused. Both give the same readings.
+Most messages are, and most of a message is its series. One compiled pass reads `:{"name": [[ts, value], …], …}` where
+it stands in the message, checks each reading against its metric and merges the series by (time, name). Whatever it does
+not expect, be it wrong or only unusual (an unknown metric, a value out of its range, an exponent, an escape, times that
+go back), it does not judge: the message then goes the general way (`ingest.decode`), which names what is refused. Both
+give the same readings.
 """
 
 from itertools import pairwise
@@ -20,8 +21,8 @@ CHECK_DTYPE = np.dtype(
 )
 """A metric: plausible range, steps of its resolution in one unit, whether values must be whole, and its name."""
 
-OTHERWISE = -1
-"""What `read_series` returns instead of a number of rows: go the general way."""
+OTHERWISE = 0, -1
+"""What `read_series` returns instead of a number of rows and an end: go the general way."""
 ARENA_ROWS = 1 << 16
 SHORTEST_POINT = len("[0,0],")
 """So many bytes of a message can hold no more than one reading."""
@@ -51,18 +52,23 @@ class SeriesReader:
         self._arena = np.empty((0, 3), np.int64)
         self._filled = 0
 
-    def read(self, series: bytes | memoryview, *, earliest_ms: int, latest_ms: int) -> Readings | None:
-        """Return the readings in the order of handling; None if the message must go the general way."""
-        text = np.frombuffer(series, np.uint8)
+    def read(self, payload: bytes, begin: int, *, earliest_ms: int, latest_ms: int) -> tuple[Readings, int] | None:
+        """Read the series that begin, with a colon, at `begin`.
+
+        Returns:
+            The readings in the order of handling, and where the series end; None if the message must go the general
+            way.
+        """
+        text = np.frombuffer(payload, np.uint8)
         most = len(text) // SHORTEST_POINT
         if len(self._arena) - self._filled < most:
             self._arena, self._filled = np.empty((max(ARENA_ROWS, most), 3), np.int64), 0
         first = self._filled
-        rows = read_series(text, self._blob, self._checks, earliest_ms, latest_ms, self._arena, first)
-        if rows < 0:
+        rows, end = read_series(text, begin, self._blob, self._checks, earliest_ms, latest_ms, self._arena, first)
+        if end < 0:
             return None
         self._filled += rows
-        return Readings(self.names, self._arena[first : first + rows])
+        return Readings(self.names, self._arena[first : first + rows]), end
 
 
 @compiled
@@ -92,27 +98,35 @@ def _metric(text: Bytes, begin: int, end: int, blob: Bytes, checks: npt.NDArray[
 @compiled
 def read_series(
     text: Bytes,
+    at: int,
     blob: Bytes,
     checks: npt.NDArray[np.void],
     earliest_ms: int,
     latest_ms: int,
     out: Integers,
     first: int,
-) -> int:
-    """Write the readings of a message into `out` from row `first` on; return their number, or `OTHERWISE`.
+) -> tuple[int, int]:
+    """Write the readings of a message into `out` from row `first` on.
 
-    `text` (B,) is the JSON object; `checks` (M,) of CHECK_DTYPE are the model's metrics in the order of their names,
-    which lie in `blob`. `out` (N, 3) takes time in ms, number of the metric and value in steps, in the order of (time,
-    metric). A value has at most 15 digits: then one division of two exact numbers is the nearest double, as any correct
-    reader of JSON gives it. There must be room for a reading in each `SHORTEST_POINT` bytes.
+    `text` (B,) is the message, in which a colon and the object of series begin at `at`; `checks` (M,) of CHECK_DTYPE
+    are the model's metrics in the order of their names, which lie in `blob`. `out` (N, 3) takes time in ms, number of
+    the metric and value in steps, in the order of (time, metric). A value has at most 15 digits: then one division of
+    two exact numbers is the nearest double, as any correct reader of JSON gives it. There must be room for a reading in
+    each `SHORTEST_POINT` bytes.
 
     Bytes are indexed by unsigned numbers: whether one is negative would be asked for each byte.
+
+    Returns:
+        The number of readings, and where the object ends; or `OTHERWISE`.
     """
     size, rows = len(text), 0
     last = len(checks)
     points = np.empty((size // SHORTEST_POINT, 2), np.int64)
     start, stop = np.zeros(last, np.int64), np.full(last, -1, np.int64)
-    at = _skip(text, 0)
+    at = _skip(text, at)
+    if at >= size or text[np.uintp(at)] != _COLON:
+        return OTHERWISE
+    at = _skip(text, at + 1)
     if at >= size or text[np.uintp(at)] != _BEGIN:
         return OTHERWISE
     at = _skip(text, at + 1)
@@ -201,10 +215,8 @@ def read_series(
             return OTHERWISE
         more = text[np.uintp(at)] == _COMMA
         at = _skip(text, at + 1) if more else at + 1
-    if _skip(text, at) != size:
-        return OTHERWISE
     _merge(points, start, stop, out, first, rows)
-    return rows
+    return rows, at
 
 
 @compiled

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -16,13 +16,13 @@ DECODING_ERRORS = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
 
 
 class Envelope(msgspec.Struct):
-    """A telemetry message whose series are still JSON, for `ingest.series`."""
+    """A telemetry message without its series, in the place of which stands a zero, for `ingest.usual`."""
 
     device: str
     boot: int
     seq: int
     sent: int
-    series: msgspec.Raw = msgspec.Raw(b"{}")
+    series: Literal[0] | None = None
     faults: list[WireFault] = []
 
 
@@ -39,7 +39,7 @@ class Format:
     """The decoders of one content type: straight into the wire's shapes, and into plain values."""
 
     envelope: Callable[[bytes], Envelope] | None
-    """Leaves the series as they are; only for JSON."""
+    """Only of JSON."""
     telemetry: Callable[[bytes], WireTelemetry]
     state: Callable[[bytes], WireState]
     numbered: Callable[[bytes], Numbered]

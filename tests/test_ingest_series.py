@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.decode import AHEAD_LIMIT_MS, Decoded, Decoder
+from ingest.decode import Decoded, Decoder
 from ingest.directory import KnownDevice
-from ingest.series import SeriesReader
+from ingest.usual import AHEAD_LIMIT_MS, UsualMessages
+from ingest.wire import format_of
 from schema.catalogue import load_catalogue
 
 CATALOGUE = load_catalogue()
@@ -19,16 +20,9 @@ DEVICE = KnownDevice("ct-1", "ct", "c-1", 0)
 NOW_MS = 1_764_000_000_000
 
 
-class GeneralReader:
-    """Sends every message the general way."""
-
-    def read(self, series: bytes, **_: int) -> None:
-        del series
-
-
 QUICK = Decoder(CATALOGUE)
 GENERAL = Decoder(CATALOGUE)
-GENERAL._readers = dict.fromkeys(CATALOGUE, GeneralReader())  # type: ignore[arg-type]
+GENERAL._usual = UsualMessages({})
 
 
 def decoded(decoder: Decoder, payload: bytes) -> Decoded:
@@ -40,8 +34,10 @@ def message(series: Any, **more: Any) -> dict[str, Any]:
 
 
 def quickly(series: str) -> Any:
-    reader = SeriesReader(MODEL)
-    return reader.read(series.encode(), earliest_ms=946_684_800_000, latest_ms=NOW_MS + AHEAD_LIMIT_MS)
+    """What the quick way makes of a message with these series."""
+    payload = json.dumps(message("@")).replace('"@"', series).encode()
+    found = UsualMessages(CATALOGUE).read(format_of(None), payload, DEVICE, NOW_MS)  # type: ignore[arg-type] # JSON
+    return None if found is None else found.readings
 
 
 times = st.integers(NOW_MS - 10**5, NOW_MS + AHEAD_LIMIT_MS + 1000) | st.integers(0, 10**18)
@@ -95,6 +91,12 @@ def test_readings_come_in_the_order_of_time_and_name() -> None:
         '{"tube_cel":[[1764000000000,1]]',
         '{"tube_cel":[[1764000000000,1]]}}',
         '{"tube_cel":[[1764000000000,1],]}',
+        '{"tube_cel":[[1764000000000,1]]}, "faults": [{"code": "C-1", "ts": 1764000000000}]',
+        '{"tube_cel":[[1764000000000,1]]}, "patient": 7',
+        '{"tube_cel":[[1764000000000,1]]}, "seq": 0',
+        '{"tube_cel":[[1764000000000,1]]}, "boot": 5',
+        '{"tube_cel":[[1764000000000,1]]}, "sent": 5',
+        '{"tube_cel":[[1764000000000,1]]}, "device": "ct-2"',
         "[]",
         "",
     ],
@@ -109,6 +111,23 @@ def test_series_that_stand_there_twice_go_the_general_way(first: str) -> None:
     payload = plain.replace('"series"', f'"{first}": {{"tube_cel": [[1, 1e999]]}}, "series"').encode()
     assert decoded(QUICK, payload) == decoded(GENERAL, payload)
     assert decoded(QUICK, payload).refused is not None
+
+
+@pytest.mark.parametrize("inside", ['{"series": {"tube_cel": [[1764000000000, 1]]}}', '"series"', '["series"]'])
+@pytest.mark.parametrize("name", ["series", "s\\u0065ries", "other"])
+def test_series_inside_of_something_else_are_not_the_messages(inside: str, name: str) -> None:
+    rest = json.dumps(message({"tube_cel": [[NOW_MS, 2]]}))
+    for payload in (f'{{"x": {inside}, {rest[1:]}', f'{rest[:-1]}, "x": {inside}}}'):
+        written = payload.replace('"series": {"tube_cel": [[1764000000000, 2]]}', f'"{name}": {{"tube_cel": []}}')
+        assert decoded(QUICK, written.encode()) == decoded(GENERAL, written.encode())
+
+
+def test_a_usual_message_goes_the_quick_way_also_with_readings_that_are_ahead() -> None:
+    payload = json.dumps(message({"tube_cel": [[NOW_MS, 21.5], [NOW_MS + 1, 22]]}, more={"firmware": "7"})).encode()
+    assert QUICK._usual.read(format_of("application/json"), payload, DEVICE, NOW_MS) is not None  # type: ignore[arg-type]
+    found = decoded(QUICK, payload)
+    assert (found.boot, found.seq, found.ahead) == (NOW_MS - 10**6, 1, 1)
+    assert found == decoded(GENERAL, payload)
 
 
 def test_a_patient_beside_the_series_is_still_found() -> None:
