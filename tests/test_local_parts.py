@@ -26,7 +26,7 @@ from wardwatch.local import DataFolderBusyError, FetchError, LocalParts, NotOurs
 from wardwatch.local.account import service_account, within_reach
 from wardwatch.local.aptsources import Source, deb822, machine_sources, one_line
 from wardwatch.local.process import free_port, processes, wait_until
-from wardwatch.local.timescale import buffers_mb, has_timescale
+from wardwatch.local.timescale import buffers_mb, has_timescale, wal_compression
 from wardwatch.local.unpacked import unpacked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,6 +128,18 @@ def test_the_database_is_durable_private_and_quiet(parts: LocalParts) -> None:
         "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "listen_addresses": "127.0.0.1",
         "timescaledb.telemetry_level": "off", "timezone": "UTC",
     }  # fmt: skip
+
+
+def test_pages_that_are_written_whole_are_compressed_by_lz4_where_the_server_can(
+    parts: LocalParts, tmp_path: Path
+) -> None:
+    with psycopg.connect(parts.database_url) as connection:
+        query = "SELECT setting, enumvals FROM pg_settings WHERE name = 'wal_compression'"
+        setting, possible = connection.execute(query).fetchone()  # type: ignore[misc] # there is that setting
+    assert setting == ("lz4" if "lz4" in possible else "pglz")
+    (tmp_path / "postgres").write_text("#!/bin/sh\necho 'invalid value for parameter' >&2; exit 1\n", "utf-8")
+    (tmp_path / "postgres").chmod(0o755)
+    assert wal_compression(tmp_path, tmp_path) == "on"
 
 
 @pytest.mark.parametrize(("memory_gb", "expected"), [(1, 128), (4, 256), (64, 1024)])
