@@ -113,6 +113,15 @@ def test_series_that_stand_there_twice_go_the_general_way(first: str) -> None:
     assert decoded(QUICK, payload).refused is not None
 
 
+@pytest.mark.parametrize("second", ["series", "s\\u0065ries"])
+@pytest.mark.parametrize("value", ["0", "null", "{}"])
+def test_what_stands_behind_the_series_in_their_place_counts_on_both_ways(second: str, value: str) -> None:
+    plain = json.dumps(message({"tube_cel": [[NOW_MS, 21.5]]}))
+    payload = f'{plain[:-1]}, "{second}": {value}}}'.encode()
+    assert decoded(QUICK, payload) == decoded(GENERAL, payload)
+    assert decoded(QUICK, payload).message != decoded(QUICK, plain.encode()).message
+
+
 @pytest.mark.parametrize("inside", ['{"series": {"tube_cel": [[1764000000000, 1]]}}', '"series"', '["series"]'])
 @pytest.mark.parametrize("name", ["series", "s\\u0065ries", "other"])
 def test_series_inside_of_something_else_are_not_the_messages(inside: str, name: str) -> None:
